@@ -1,0 +1,3 @@
+//! The `boxoffice-bench` program.
+
+fn main() {}

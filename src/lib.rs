@@ -1,0 +1,12 @@
+//! Boxoffice: a single-node ticketing appliance.
+//!
+//! # The map of the house
+//!
+//! ```text
+//! cli ─▶ control ─▶ server ─▶ { protocol, admission, engine, wal } ─▶ model
+//!                     └──────▶ runtime  (knows no tickets)
+//! client ─▶ protocol ─▶ model
+//! load   ─▶ client, runtime (a customer, never an insider)
+//! ```
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! The `boxoffice` program.
+
+fn main() {}

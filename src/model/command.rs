@@ -1,0 +1,194 @@
+//! What callers ask for: commands that change state, and queries that only read it.
+
+use super::id::{AccountId, DurationMs, ItemId, OrderNumber, RequestId, SaleId};
+use super::lines::{Lines, PaymentRef, Wanted};
+use super::sale::{ItemTerms, SaleTerms};
+
+/// Who asks, and under which request id: the scope of idempotency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// The sale.
+    pub sale: SaleId,
+    /// The buyer; never [`AccountId::OPERATOR`], which is refused as a bad field.
+    pub account: AccountId,
+    /// The client's id of this intent.
+    pub request: RequestId,
+}
+
+/// A change that, once accepted, is durable before its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Creates a sale, or changes its terms while it is scheduled.
+    DefineSale {
+        /// The sale.
+        sale: SaleId,
+        /// Its terms.
+        terms: SaleTerms,
+    },
+    /// Creates an item, or changes its terms while the sale is scheduled.
+    DefineItem {
+        /// The sale.
+        sale: SaleId,
+        /// The item.
+        item: ItemId,
+        /// Its terms.
+        terms: ItemTerms,
+    },
+    /// Adds units to an item or takes available ones away.
+    Restock {
+        /// The sale.
+        sale: SaleId,
+        /// The operator's request id; its scope is the sale and [`AccountId::OPERATOR`].
+        request: RequestId,
+        /// The item.
+        item: ItemId,
+        /// How many units more (or fewer).
+        by: i64,
+    },
+    /// Opens a scheduled or paused sale.
+    OpenSale {
+        /// The sale.
+        sale: SaleId,
+    },
+    /// Pauses an open sale.
+    PauseSale {
+        /// The sale.
+        sale: SaleId,
+    },
+    /// Closes a sale for good.
+    CloseSale {
+        /// The sale.
+        sale: SaleId,
+    },
+    /// Takes units for a while: all lines or none.
+    Hold {
+        /// Who asks.
+        intent: Intent,
+        /// What for.
+        lines: Wanted,
+        /// For how long; the sale's `hold_ttl` unless given, and at most that.
+        ttl: Option<DurationMs>,
+    },
+    /// Holds and confirms in one step.
+    Buy {
+        /// Who asks.
+        intent: Intent,
+        /// What for.
+        lines: Wanted,
+        /// The payment.
+        payment: PaymentRef,
+    },
+    /// Turns a hold into tickets.
+    Confirm {
+        /// Who asks; the order's own account.
+        intent: Intent,
+        /// The order.
+        order: OrderNumber,
+        /// The payment.
+        payment: PaymentRef,
+        /// What to confirm; the rest of the hold is released. `None` is all of it.
+        lines: Option<Lines>,
+    },
+    /// Gives a hold back.
+    Release {
+        /// Who asks; the order's own account.
+        intent: Intent,
+        /// The order.
+        order: OrderNumber,
+    },
+    /// Restarts a hold's time to live, once.
+    Extend {
+        /// Who asks; the order's own account.
+        intent: Intent,
+        /// The order.
+        order: OrderNumber,
+    },
+    /// Takes tickets of a confirmed order back into stock.
+    Cancel {
+        /// Who asks; the order's own account.
+        intent: Intent,
+        /// The order.
+        order: OrderNumber,
+        /// What to cancel. `None` is all that is left.
+        lines: Option<Lines>,
+    },
+    /// Looks a request id up and, where it is unknown, refuses it for ever.
+    Fence {
+        /// The request id and its scope.
+        intent: Intent,
+    },
+}
+
+impl Command {
+    /// The sale that the command is about, which decides its shard.
+    #[must_use]
+    pub const fn sale(&self) -> SaleId {
+        match self {
+            Self::DefineSale { sale, .. }
+            | Self::DefineItem { sale, .. }
+            | Self::Restock { sale, .. }
+            | Self::OpenSale { sale }
+            | Self::PauseSale { sale }
+            | Self::CloseSale { sale } => *sale,
+            Self::Hold { intent, .. }
+            | Self::Buy { intent, .. }
+            | Self::Confirm { intent, .. }
+            | Self::Release { intent, .. }
+            | Self::Extend { intent, .. }
+            | Self::Cancel { intent, .. }
+            | Self::Fence { intent } => intent.sale,
+        }
+    }
+
+    /// Whether only a key with the scope `admin` may send it.
+    #[must_use]
+    pub const fn is_administration(&self) -> bool {
+        matches!(
+            self,
+            Self::DefineSale { .. }
+                | Self::DefineItem { .. }
+                | Self::Restock { .. }
+                | Self::OpenSale { .. }
+                | Self::PauseSale { .. }
+                | Self::CloseSale { .. }
+        )
+    }
+}
+
+/// A question that changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// An order as it stands.
+    Order {
+        /// The sale.
+        sale: SaleId,
+        /// The order.
+        order: OrderNumber,
+    },
+    /// What became of a request id.
+    Request {
+        /// The request id and its scope.
+        intent: Intent,
+    },
+    /// The counters of every item of a sale, read together.
+    Availability {
+        /// The sale.
+        sale: SaleId,
+    },
+    /// The totals of a sale.
+    Stats {
+        /// The sale.
+        sale: SaleId,
+    },
+}
+
+impl Query {
+    /// The sale that the query is about, which decides its shard.
+    #[must_use]
+    pub const fn sale(&self) -> SaleId {
+        match self {
+            Self::Order { sale, .. } | Self::Availability { sale } | Self::Stats { sale } => *sale,
+            Self::Request { intent } => intent.sale,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The vocabulary: ids, commands, outcomes, refusals and log records.
+//!
+//! Types only. No byte layout (that is `protocol` and `wal`), no I/O, no clock: every layer
+//! speaks these words, so nothing here knows a layer.
+
+pub mod command;
+pub mod id;
+pub mod lines;
+pub mod outcome;
+#[cfg(feature = "server")]
+pub mod record;
+pub mod refusal;
+pub mod sale;
+
+pub use command::{Command, Intent, Query};
+pub use id::{
+    AccountId, BodyDigest, DurationMs, ItemId, Lsn, OrderNumber, Price, Quantity, RequestId,
+    SaleId, ShardIndex, TimeMs,
+};
+pub use lines::{Line, Lines, LinesError, PaymentRef, Wanted, WantedLine};
+pub use outcome::{Answer, ItemCounts, OrderState, OrderView, Outcome, SaleStats};
+#[cfg(feature = "server")]
+pub use record::Record;
+pub use refusal::{Field, Refusal, RefusalCode};
+pub use sale::{ItemTerms, SaleState, SaleTerms};
