@@ -97,3 +97,5 @@
 pub mod model;
 #[cfg(feature = "server")]
 pub mod runtime;
+#[cfg(feature = "client")]
+pub mod protocol;
