@@ -1,5 +1,7 @@
 //! Clocks, injected wherever time matters, so that a test or a simulator can own it.
 
+use std::io;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A source of time.
@@ -22,6 +24,12 @@ impl SystemClock {
     pub fn new() -> Self {
         Self { origin: Instant::now() }
     }
+}
+
+/// Lets the calling thread wake from a timed sleep when its time has come. The kernel may
+/// otherwise let it sleep 50 µs longer, to wake several threads at once.
+pub fn wake_on_time() -> io::Result<()> {
+    Ok(rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?)
 }
 
 impl Default for SystemClock {

@@ -56,6 +56,13 @@ pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(stream.into())
 }
 
+/// A socket that a ring can connect to `address`.
+pub fn socket(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
 /// Ends both directions of a connection, so that every operation on it completes.
 pub fn shutdown(socket: &OwnedFd) {
     // An error says that the peer has done so already.

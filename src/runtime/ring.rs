@@ -10,12 +10,14 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
+use socket2::SockAddr;
 
 use super::buffer::{AlignedBuffer, BufferRing};
 use super::file::SyncMethod;
@@ -114,6 +116,13 @@ pub enum Event {
         /// Whether the operation goes on.
         more: bool,
     },
+    /// A connection was made, or could not be.
+    Connected {
+        /// The connection's token.
+        token: Token,
+        /// Whether it was made.
+        result: io::Result<()>,
+    },
     /// Bytes arrived (`None` is the end of the stream), or receiving failed. Without `more`,
     /// receiving has ended.
     Received {
@@ -150,9 +159,17 @@ pub enum Event {
 #[derive(Debug)]
 enum InFlight {
     Accept,
+    Connect {
+        #[expect(dead_code, reason = "the kernel reads it")]
+        address: Box<SockAddr>,
+    },
     Receive,
     Send(Vec<u8>),
-    Write { buffer: AlignedBuffer, synced_by: SyncMethod, written: Option<io::Result<usize>> },
+    Write {
+        buffer: AlignedBuffer,
+        synced_by: SyncMethod,
+        written: Option<io::Result<usize>>,
+    },
     Wake(Box<[u8; 8]>),
     Cancel,
 }
@@ -214,6 +231,14 @@ impl Ring {
             .build();
         let slot = self.push(entry, token, InFlight::Accept);
         Operation(user_data(slot, token))
+    }
+
+    /// Connects a socket that [`net::socket`](super::net::socket) made.
+    pub fn connect(&mut self, socket: BorrowedFd<'_>, token: Token, address: SocketAddr) {
+        let address = Box::new(SockAddr::from(address));
+        let fd = Fd(socket.as_raw_fd());
+        let entry = opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build();
+        self.push(entry, token, InFlight::Connect { address });
     }
 
     /// Receives from a connection until the operation ends.
@@ -349,7 +374,11 @@ impl Ring {
                 *written = Some(outcome(result));
                 None
             }
-            InFlight::Send(_) | InFlight::Write { .. } | InFlight::Wake(_) | InFlight::Cancel => {
+            InFlight::Connect { .. }
+            | InFlight::Send(_)
+            | InFlight::Write { .. }
+            | InFlight::Wake(_)
+            | InFlight::Cancel => {
                 let ended = self.in_flight.take(slot);
                 ended_event(ended, token, outcome(result))
             }
@@ -403,6 +432,7 @@ impl PushedLen for IoUring {
 
 fn ended_event(ended: InFlight, token: Token, result: io::Result<usize>) -> Option<Event> {
     match ended {
+        InFlight::Connect { .. } => Some(Event::Connected { token, result: result.map(|_| ()) }),
         InFlight::Send(buffer) => Some(Event::Sent { token, buffer, result }),
         InFlight::Write { buffer, written, .. } => {
             // Behind a write that failed or came short, its flush is cancelled: the write's own
@@ -513,6 +543,26 @@ mod tests {
         drop(peer);
         let events = next_events(&mut ring);
         assert!(matches!(events[..], [Event::Received { bytes: Ok(None), more: false, .. }]));
+    }
+
+    #[test]
+    fn it_connects_or_says_why_not() {
+        let mut ring = Ring::new(&CONFIG).expect("a ring");
+        let listeners = net::listen("127.0.0.1:0".parse().expect("an address"), 1).expect("free");
+        let address = listeners.address;
+        let mut connect = || {
+            let socket = net::socket(address).expect("a socket");
+            ring.connect(socket.as_fd(), Token(6), address);
+            let [Event::Connected { token: Token(6), result }] =
+                <[Event; 1]>::try_from(next_events(&mut ring)).expect("one event")
+            else {
+                panic!("no end of connecting")
+            };
+            result.map_err(|error| error.kind())
+        };
+        assert_eq!(connect(), Ok(()));
+        drop(listeners);
+        assert_eq!(connect(), Err(io::ErrorKind::ConnectionRefused));
     }
 
     #[test]
