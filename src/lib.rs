@@ -10,3 +10,5 @@
 //! ```
 
 pub mod model;
+#[cfg(feature = "server")]
+pub mod wal;
