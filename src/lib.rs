@@ -99,3 +99,4 @@ pub mod model;
 pub mod runtime;
 #[cfg(feature = "client")]
 pub mod protocol;
+pub mod wal;
