@@ -94,6 +94,8 @@
 //! - No replication: one node, one disk. A backup is a copy of the log.
 //! - No module for what has no better place.
 
+#[cfg(feature = "server")]
+pub mod admission;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod runtime;
