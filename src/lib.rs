@@ -9,4 +9,6 @@
 //! load   ─▶ client, runtime (a customer, never an insider)
 //! ```
 
+#[cfg(feature = "server")]
+pub mod engine;
 pub mod model;
