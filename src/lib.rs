@@ -96,6 +96,7 @@
 
 #[cfg(feature = "server")]
 pub mod admission;
+pub mod engine;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod runtime;
