@@ -94,4 +94,6 @@
 //! - No replication: one node, one disk. A backup is a copy of the log.
 //! - No module for what has no better place.
 
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod model;
