@@ -97,6 +97,7 @@
 #[cfg(feature = "server")]
 pub mod admission;
 pub mod engine;
+pub mod cli;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod runtime;
