@@ -96,11 +96,18 @@
 
 #[cfg(feature = "server")]
 pub mod admission;
-pub mod engine;
-pub mod cli;
-pub mod model;
 #[cfg(feature = "server")]
-pub mod runtime;
+pub mod cli;
+#[cfg(feature = "server")]
+pub mod control;
+#[cfg(feature = "server")]
+pub mod engine;
+pub mod model;
 #[cfg(feature = "client")]
 pub mod protocol;
+#[cfg(feature = "server")]
+pub mod runtime;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
 pub mod wal;
