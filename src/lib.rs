@@ -9,6 +9,8 @@
 //! load   ─▶ client, runtime (a customer, never an insider)
 //! ```
 
+#[cfg(feature = "server")]
+pub mod audit;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod wal;
