@@ -36,6 +36,10 @@ impl Service {
             if rest.is_empty() {
                 return taken;
             }
+            // Whatever the last request, or the end of a send, made of the connection.
+            if !matches!(self.connections.at(slot).phase, Phase::Greeting | Phase::Serving(_)) {
+                return bytes.len();
+            }
             if !self.may_take(slot) {
                 let connection = self.connections.at(slot);
                 connection.stalled = true;
@@ -49,9 +53,6 @@ impl Service {
                     self.handle_frame(slot, &frame);
                 }
                 Err(error) => self.fail(slot, 0, error),
-            }
-            if !matches!(self.connections.at(slot).phase, Phase::Greeting | Phase::Serving(_)) {
-                return bytes.len();
             }
         }
     }
