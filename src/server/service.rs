@@ -37,6 +37,10 @@ const EXPIRIES_PER_TURN: usize = 256;
 /// Connections whose time-outs are looked at in one turn, at most.
 const SWEEP_PER_TURN: u32 = 512;
 
+/// How long a connection of a stopping server says nothing before it is closed: what its peer
+/// had sent when the server was told to stop has arrived by then.
+const DRAIN_QUIET: Duration = Duration::from_millis(50);
+
 /// How often every connection's time-outs are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -218,6 +222,7 @@ impl Service {
     /// The server stops: what was taken is answered, what comes is refused, then all is closed.
     pub fn handle_drain(&mut self) {
         self.draining = true;
+        self.sweep_due = self.monotonic;
     }
 
     /// What is due by itself, once a turn: expired holds, stalled connections, time-outs.
@@ -254,7 +259,7 @@ impl Service {
                 continue;
             }
             connection.sending = true;
-            connection.active_at = self.monotonic;
+            connection.sent_at = self.monotonic;
             let spare = self.spare_buffers.pop().unwrap_or_default();
             return Some((slot, std::mem::replace(&mut connection.output, spare)));
         }
@@ -387,12 +392,12 @@ impl Service {
         let end = self.connections.slots().min(self.sweep_next.saturating_add(SWEEP_PER_TURN));
         for slot in self.sweep_next..end {
             let Some(connection) = self.connections.get(slot) else { continue };
-            let since = self.monotonic.saturating_sub(connection.active_at);
-            let is_waiting = connection.in_flight > 0 || connection.stalled;
             let is_over = if connection.sending {
-                since >= self.config.send_timeout
+                self.monotonic.saturating_sub(connection.sent_at) >= self.config.send_timeout
             } else {
-                !is_waiting && (since >= self.config.idle_timeout || self.draining)
+                let timeout = if self.draining { DRAIN_QUIET } else { self.config.idle_timeout };
+                !connection.is_waited_for()
+                    && self.monotonic.saturating_sub(connection.active_at) >= timeout
             };
             if is_over {
                 self.close(slot);
