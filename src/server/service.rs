@@ -295,7 +295,8 @@ impl Service {
     /// Whether there is work that waits for nothing but the next turn.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        let can_resume = !self.stalled.is_empty() && self.log.has_room() && self.mail_has_room();
+        let has_room = self.log.has_room() && self.mail_has_room();
+        let can_resume = has_room && self.stalled.iter().any(|slot| self.is_within_bounds(*slot));
         !self.log.is_starved() && (can_resume || (self.expiries_wait && self.log.has_room()))
     }
 
@@ -304,10 +305,9 @@ impl Service {
     pub fn sleep(&self) -> Option<Duration> {
         let sweep =
             (self.connections.len() > 0).then(|| self.sweep_due.saturating_sub(self.monotonic));
-        let expiry = self
-            .engine
-            .next_expiry()
-            .map(|due| Duration::from_millis(due.0.saturating_sub(self.clock.0)));
+        // Without room in the log a hold cannot expire, and the disk's answer wakes the driver.
+        let expiry = self.engine.next_expiry().filter(|_| self.log.has_room());
+        let expiry = expiry.map(|due| Duration::from_millis(due.0.saturating_sub(self.clock.0)));
         match (sweep, expiry) {
             (Some(sweep), Some(expiry)) => Some(sweep.min(expiry)),
             (sweep, expiry) => sweep.or(expiry),
@@ -339,6 +339,13 @@ impl Service {
             self.engine.apply(&record);
         }
         self.expiries_wait = true;
+    }
+
+    /// Whether a connection has room for one more request and its answer.
+    pub(super) fn is_within_bounds(&self, slot: u32) -> bool {
+        self.connections.get(slot).is_some_and(|connection| {
+            connection.in_flight < IN_FLIGHT_MAX && connection.output.len() < OUTPUT_BYTES_MAX
+        })
     }
 
     /// Whether requests may be taken as far as the other shards are concerned.
