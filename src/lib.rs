@@ -11,6 +11,8 @@
 
 #[cfg(feature = "server")]
 pub mod admission;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod model;
 #[cfg(feature = "client")]
 pub mod protocol;
