@@ -10,5 +10,7 @@
 //! ```
 
 pub mod model;
+#[cfg(feature = "client")]
+pub mod protocol;
 #[cfg(feature = "server")]
 pub mod runtime;

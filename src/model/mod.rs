@@ -11,6 +11,7 @@ pub mod outcome;
 pub mod record;
 pub mod refusal;
 pub mod sale;
+pub mod scopes;
 
 pub use command::{Command, Intent, Query};
 pub use id::{
@@ -23,3 +24,4 @@ pub use outcome::{Answer, ItemCounts, OrderState, OrderView, Outcome, SaleStats}
 pub use record::Record;
 pub use refusal::{Field, Refusal, RefusalCode};
 pub use sale::{ItemTerms, SaleState, SaleTerms};
+pub use scopes::Scopes;

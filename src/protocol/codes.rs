@@ -1,0 +1,158 @@
+//! The one table of codes: refusal ⇄ wire code ⇄ HTTP status ⇄ name, and the wire codes of
+//! every other enum that crosses a socket.
+//!
+//! A code is never reused for another meaning. The tables are total: each row becomes an arm of
+//! an exhaustive `match`, so that a variant without a row does not compile, and a code given
+//! twice is an unreachable arm.
+
+use crate::model::{Field, OrderState, RefusalCode, SaleState};
+
+/// An enum whose variants have a code on the wire and a name in text.
+pub trait WireCode: Copy + Sized + 'static {
+    /// Every variant, in the order of the table.
+    const ALL: &'static [Self];
+
+    /// The code on the wire.
+    fn wire(self) -> u16;
+
+    /// The variant with this code, if there is one.
+    fn from_wire(code: u16) -> Option<Self>;
+
+    /// The name in JSON, metrics and messages.
+    fn name(self) -> &'static str;
+
+    /// The variant with this name, if there is one.
+    #[must_use]
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|variant| variant.name() == name)
+    }
+}
+
+/// Implements [`WireCode`] from rows of `code Variant "name"`.
+macro_rules! codes {
+    ($enum:ident { $($code:literal $variant:ident $name:literal)* }) => {
+        impl $crate::protocol::codes::WireCode for $enum {
+            const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            #[inline]
+            fn wire(self) -> u16 {
+                match self { $(Self::$variant => $code),* }
+            }
+
+            #[inline]
+            fn from_wire(code: u16) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
+            }
+
+            fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+        }
+    };
+}
+pub(super) use codes;
+
+/// Implements [`WireCode`] and the HTTP status from rows of `code status Variant "NAME"`.
+macro_rules! refusal_codes {
+    ($($code:literal $status:literal $variant:ident $name:literal)*) => {
+        codes! { RefusalCode { $($code $variant $name)* } }
+
+        /// The HTTP status that goes with a refusal.
+        #[must_use]
+        pub const fn http_status(code: RefusalCode) -> u16 {
+            match code { $(RefusalCode::$variant => $status),* }
+        }
+    };
+}
+
+// Codes below 0x100 say what became of the request, those from 0x100 on who asks and how,
+// those from 0x200 on that the server cannot take it now.
+refusal_codes! {
+    0x001 409 SoldOut       "SOLD_OUT"
+    0x002 409 NoneNow       "NONE_NOW"
+    0x003 403 AccountLimit  "ACCOUNT_LIMIT"
+    0x004 403 NotOpen       "NOT_OPEN"
+    0x005 403 Paused        "PAUSED"
+    0x006 403 Closed        "CLOSED"
+    0x007 410 HoldExpired   "HOLD_EXPIRED"
+    0x008 409 WrongState    "WRONG_STATE"
+    0x009 422 KeyConflict   "KEY_CONFLICT"
+    0x00a 422 PriceMismatch "PRICE_MISMATCH"
+    0x00b 404 NotFound      "NOT_FOUND"
+    0x100 400 BadRequest    "BAD_REQUEST"
+    0x101 401 BadToken      "BAD_TOKEN"
+    0x102 403 Forbidden     "FORBIDDEN"
+    0x200 503 Overloaded    "OVERLOADED"
+    0x201 503 Draining      "DRAINING"
+}
+
+codes! { Field {
+     1 Account  "account"
+     2 Item     "item"
+     3 Lines    "lines"
+     4 Quantity "quantity"
+     5 Ttl      "ttl"
+     6 Window   "window"
+     7 Capacity "capacity"
+     8 Limit    "limit"
+     9 Payment  "payment"
+    10 Items    "items"
+} }
+
+codes! { OrderState {
+    1 Held      "held"
+    2 Confirmed "confirmed"
+    3 Released  "released"
+    4 Expired   "expired"
+    5 Cancelled "cancelled"
+} }
+
+codes! { SaleState {
+    1 Scheduled "scheduled"
+    2 Open      "open"
+    3 Paused    "paused"
+    4 Closed    "closed"
+} }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::fmt::Debug;
+
+    use super::*;
+    use crate::protocol::binary::{ErrorCode, Opcode};
+
+    /// Every row comes back from its code and from its name, and no two rows share either.
+    fn assert_one_to_one<C: WireCode + PartialEq + Debug>(variants: usize, code_max: u16) {
+        assert_eq!(C::ALL.len(), variants);
+        let (mut codes, mut names) = (HashSet::new(), HashSet::new());
+        for &variant in C::ALL {
+            assert_eq!(C::from_wire(variant.wire()), Some(variant));
+            assert_eq!(C::from_name(variant.name()), Some(variant));
+            assert!(codes.insert(variant.wire()), "{variant:?} shares its code");
+            assert!(names.insert(variant.name()), "{variant:?} shares its name");
+            assert!((1..=code_max).contains(&variant.wire()), "{variant:?} is out of range");
+        }
+        assert_eq!(C::from_wire(0), None);
+        assert_eq!(C::from_name(""), None);
+    }
+
+    #[test]
+    fn every_table_is_total_and_one_to_one() {
+        assert_one_to_one::<RefusalCode>(16, u16::MAX);
+        assert_one_to_one::<ErrorCode>(10, u16::MAX);
+        // One byte on the wire.
+        assert_one_to_one::<Field>(10, 0xff);
+        assert_one_to_one::<OrderState>(5, 0xff);
+        assert_one_to_one::<SaleState>(4, 0xff);
+        assert_one_to_one::<Opcode>(31, 0xff);
+    }
+
+    #[test]
+    fn every_refusal_is_an_http_error_and_named_like_one() {
+        for &code in RefusalCode::ALL {
+            assert!((400..600).contains(&http_status(code)), "{code:?}");
+            assert!(code.name().bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'));
+        }
+    }
+}
