@@ -9,6 +9,8 @@
 //! load   ─▶ client, runtime (a customer, never an insider)
 //! ```
 
+#[cfg(feature = "server")]
+pub mod load;
 pub mod model;
 #[cfg(feature = "client")]
 pub mod protocol;
