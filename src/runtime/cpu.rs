@@ -12,11 +12,18 @@ pub fn allowed() -> io::Result<Vec<usize>> {
 
 /// Pins the calling thread to one CPU.
 pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
-    if cpu >= CpuSet::MAX_CPU {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    }
+    restrict_current_thread(&[cpu])
+}
+
+/// Keeps the calling thread, and those that it starts from now on, to some CPUs.
+pub fn restrict_current_thread(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    for cpu in cpus {
+        if *cpu >= CpuSet::MAX_CPU {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        set.set(*cpu);
+    }
     Ok(sched_setaffinity(None, &set)?)
 }
 

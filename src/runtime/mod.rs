@@ -17,4 +17,4 @@ mod slots;
 pub use buffer::AlignedBuffer;
 pub use clock::{Clock, SystemClock};
 pub use mailbox::{Inbox, Outbox, Wakeup};
-pub use ring::{Event, Received, Ring, RingConfig, RingError, Token, Wait};
+pub use ring::{Event, Operation, Received, Ring, RingConfig, RingError, Token, Wait};

@@ -33,6 +33,10 @@ const ENTER_GETEVENTS: u32 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token(pub u32);
 
+/// An operation in flight that can be cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation(u64);
+
 /// The sizes of a ring.
 #[derive(Clone, Copy, Debug)]
 pub struct RingConfig {
@@ -221,11 +225,12 @@ impl Ring {
     }
 
     /// Accepts connections until the operation ends.
-    pub fn accept(&mut self, listener: BorrowedFd<'_>, token: Token) {
+    pub fn accept(&mut self, listener: BorrowedFd<'_>, token: Token) -> Operation {
         let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))
             .flags(rustix::net::SocketFlags::CLOEXEC.bits().cast_signed())
             .build();
-        self.push(entry, token, InFlight::Accept);
+        let slot = self.push(entry, token, InFlight::Accept);
+        Operation(user_data(slot, token))
     }
 
     /// Connects a socket that [`net::socket`](super::net::socket) made.
@@ -237,16 +242,16 @@ impl Ring {
     }
 
     /// Receives from a connection until the operation ends.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>, token: Token) {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, token: Token) -> Operation {
         let entry = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), BUFFER_GROUP).build();
-        self.push(entry, token, InFlight::Receive);
+        let slot = self.push(entry, token, InFlight::Receive);
+        Operation(user_data(slot, token))
     }
 
-    /// Ends `receive` on a connection: its last event comes without `more`.
-    pub fn cancel_receive(&mut self, socket: BorrowedFd<'_>, token: Token) {
-        let target = io_uring::types::CancelBuilder::fd(Fd(socket.as_raw_fd()));
-        let entry = opcode::AsyncCancel2::new(target).build();
-        self.push(entry, token, InFlight::Cancel);
+    /// Ends an operation: its last event comes soon, without `more`.
+    pub fn cancel(&mut self, operation: Operation) {
+        let entry = opcode::AsyncCancel::new(operation.0).build();
+        self.push(entry, Token(0), InFlight::Cancel);
     }
 
     /// Sends a whole buffer.
@@ -564,8 +569,8 @@ mod tests {
     fn a_cancelled_receive_ends() {
         let mut ring = Ring::new(&CONFIG).expect("a ring");
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
-        ring.receive(ours.as_fd(), Token(3));
-        ring.cancel_receive(ours.as_fd(), Token(3));
+        let receive = ring.receive(ours.as_fd(), Token(3));
+        ring.cancel(receive);
         let events = next_events(&mut ring);
         assert!(matches!(events[..], [Event::Received { bytes: Err(_), more: false, .. }]));
     }

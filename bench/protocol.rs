@@ -1,0 +1,82 @@
+//! What a frame costs: nanoseconds to decode a one-line `BUY` (checksum included), to encode its
+//! answer and a refusal, and how much of that is the checksum.
+//!
+//! ```text
+//! cargo bench --bench protocol
+//! ```
+//!
+//! Prints the best of several rounds: on a busy machine the least disturbed one.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use boxoffice::model::{
+    AccountId, Answer, Command, Intent, ItemId, Line, OrderNumber, Outcome, PaymentRef, Price,
+    Quantity, Refusal, RequestId, SaleId, Wanted, WantedLine,
+};
+use boxoffice::protocol::binary::{
+    Request, encode_answer, encode_command, encode_refusal, request_frame,
+};
+
+const ROUNDS: u32 = 20;
+const CALLS: u32 = 200_000;
+
+/// Prints the nanoseconds of one call, best of [`ROUNDS`].
+fn measure(what: &str, mut call: impl FnMut()) {
+    let round = |call: &mut dyn FnMut()| {
+        let start = Instant::now();
+        (0..CALLS).for_each(|_| call());
+        start.elapsed()
+    };
+    let best = (0..ROUNDS).map(|_| round(&mut call)).min().expect("there are rounds");
+    println!("{what:<44} {:>7.1} ns", best.as_secs_f64() * 1e9 / f64::from(CALLS));
+}
+
+fn one_line_buy() -> Command {
+    let line = Line { item: ItemId(7), quantity: Quantity(2) };
+    let wanted = WantedLine { line, price: Some(Price(4_950)) };
+    Command::Buy {
+        intent: Intent { sale: SaleId(1), account: AccountId(2), request: RequestId(3) },
+        lines: Wanted::new([wanted]).expect("one line"),
+        payment: PaymentRef::new(b"pay-0001").expect("short enough"),
+    }
+}
+
+fn main() {
+    let buy = one_line_buy();
+    let mut bytes = Vec::new();
+    encode_command(&mut bytes, 9, &buy);
+    let what = format!("decode a one-line BUY ({} bytes)", bytes.len());
+    measure(&what, || {
+        let frame = request_frame(black_box(&bytes)).expect("valid").expect("whole");
+        assert!(black_box(&Request::decode(&frame)).is_ok());
+    });
+    measure("  of that: the frame and its checksum", || {
+        black_box(request_frame(black_box(&bytes)).expect("valid").expect("whole"));
+    });
+
+    let mut out = Vec::with_capacity(4096);
+    let answer = Answer { outcome: Outcome::Confirmed { order: OrderNumber(99) }, replayed: false };
+    measure("encode its answer (28 bytes)", || {
+        out.clear();
+        encode_answer(&mut out, black_box(9), black_box(&answer));
+        black_box(&out);
+    });
+    measure("encode a refusal (26 bytes)", || {
+        out.clear();
+        encode_refusal(&mut out, black_box(9), black_box(Refusal::SoldOut));
+        black_box(&out);
+    });
+    measure("encode a one-line BUY", || {
+        out.clear();
+        encode_command(&mut out, black_box(9), black_box(&buy));
+        black_box(&out);
+    });
+
+    let block = [0xa5_u8; 8192];
+    for len in [24, 32, 64, 80, 96, 127, 128, 256, 1024, 8192] {
+        measure(&format!("crc32 of {len} bytes"), || {
+            black_box(crc32fast::hash(black_box(&block[..len])));
+        });
+    }
+}

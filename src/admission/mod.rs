@@ -1,0 +1,5 @@
+//! Who may ask now. No I/O and no randomness: texts, bytes and times come in as arguments.
+//!
+//! [`keys`] knows the API keys and what each allows.
+
+pub mod keys;

@@ -1,0 +1,3 @@
+//! The programs: flags, texts, exit codes.
+
+pub mod exit;
