@@ -102,6 +102,8 @@ pub mod cli;
 pub mod control;
 #[cfg(feature = "server")]
 pub mod engine;
+#[cfg(feature = "server")]
+pub mod load;
 pub mod model;
 #[cfg(feature = "client")]
 pub mod protocol;
