@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -24,11 +23,4 @@ pub fn open_direct(path: &Path, method: SyncMethod) -> io::Result<File> {
         SyncMethod::Flush => OFlags::DIRECT,
     };
     OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path)
-}
-
-/// A second descriptor of what `open` has open, for libraries that do not lend theirs safely.
-pub fn duplicate(open: &impl AsRawFd) -> io::Result<OwnedFd> {
-    // SAFETY: `open` keeps its descriptor open, and it is borrowed until this function returns.
-    let descriptor = unsafe { BorrowedFd::borrow_raw(open.as_raw_fd()) };
-    descriptor.try_clone_to_owned()
 }

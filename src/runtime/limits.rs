@@ -1,10 +1,14 @@
 //! Limits that the process runs under.
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How many files the process may have open; `None` is no limit.
+/// Raises the limit on open files as far as it may be, and says how far that is; `None` is no
+/// limit.
 #[must_use]
-pub fn open_files() -> Option<u64> {
+pub fn raise_open_files() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    // Without the right to raise it, the limit in force counts.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     getrlimit(Resource::Nofile).current
 }
 

@@ -81,6 +81,12 @@ impl<B: DerefMut<Target = [u8]>> Batch<B> {
         &mut self.buffer
     }
 
+    /// The memory, for a caller that gives it to the kernel and starts another batch meanwhile.
+    #[must_use]
+    pub fn into_buffer(self) -> B {
+        self.buffer
+    }
+
     /// Makes it empty again, after its frame is durable.
     pub const fn clear(&mut self) {
         self.used_bytes = FRAME_HEADER_BYTES;

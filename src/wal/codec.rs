@@ -24,18 +24,18 @@ use rkyv::ser::allocator::SubAllocator;
 use rkyv::ser::writer::Buffer;
 use rkyv::{Archive, Deserialize, Portable, Serialize};
 
-use crate::model::lines::{LINES_MAX, PAYMENT_REF_BYTES_MAX};
+use crate::model::lines::{ArchivedLine, LINES_MAX, PAYMENT_REF_BYTES_MAX};
 use crate::model::record::{
     ArchivedBought, ArchivedCancelled, ArchivedConfirmed, ArchivedHeld, Bought, Cancelled,
     Confirmed, Expired, Extended, Fenced, Held, ItemDefined, Record, RecordLines, Released,
     Restocked, SaleDefined, SaleStateSet,
 };
-use crate::model::{Line, LinesError};
+use crate::model::{LinesError, PaymentRef};
 
 /// Bytes before a record's archive.
 pub const RECORD_HEADER_BYTES: usize = 3;
 
-const LINE_BYTES: usize = size_of::<<Line as Archive>::Archived>();
+const LINE_BYTES: usize = size_of::<ArchivedLine>();
 
 /// The most bytes of one record: a purchase with every line and the longest payment reference.
 pub const RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES
@@ -195,73 +195,76 @@ fn thaw<T>(archived: &impl Deserialize<T, LowDeserializer<Failure>>) -> Result<T
 #[inline]
 fn held(body: &[u8]) -> Result<Held, RecordError> {
     let archived = access::<ArchivedHeld>(body)?;
-    exact_lists(body, size_of::<ArchivedHeld>(), archived.lines.len(), 0)?;
-    let record: Held = thaw(archived)?;
-    check_lines(&record.lines, 1)?;
-    Ok(record)
+    exact_length::<ArchivedHeld>(body, archived.lines.len(), 0)?;
+    Ok(Held {
+        origin: thaw(&archived.origin)?,
+        order: thaw(&archived.order)?,
+        expires_at: thaw(&archived.expires_at)?,
+        lines: lines(&archived.lines, 1)?,
+    })
 }
 
 #[inline]
 fn bought(body: &[u8]) -> Result<Bought, RecordError> {
     let archived = access::<ArchivedBought>(body)?;
-    let lists = (size_of::<ArchivedBought>(), archived.lines.len());
-    exact_lists(body, lists.0, lists.1, PAYMENT_REF_BYTES_MAX)?;
-    let record: Bought = thaw(archived)?;
-    exact_payment(body, lists, record.payment.as_bytes())?;
-    check_lines(&record.lines, 1)?;
-    Ok(record)
+    let payment = archived.payment.as_bytes();
+    exact_length::<ArchivedBought>(body, archived.lines.len(), payment.len())?;
+    Ok(Bought {
+        origin: thaw(&archived.origin)?,
+        order: thaw(&archived.order)?,
+        lines: lines(&archived.lines, 1)?,
+        payment: PaymentRef::new(payment).ok_or(RecordError::Length)?,
+    })
 }
 
 #[inline]
 fn confirmed(body: &[u8]) -> Result<Confirmed, RecordError> {
     let archived = access::<ArchivedConfirmed>(body)?;
-    let lists = (size_of::<ArchivedConfirmed>(), archived.lines.len());
-    exact_lists(body, lists.0, lists.1, PAYMENT_REF_BYTES_MAX)?;
-    let record: Confirmed = thaw(archived)?;
-    exact_payment(body, lists, record.payment.as_bytes())?;
-    check_lines(&record.lines, 0)?;
-    Ok(record)
+    let payment = archived.payment.as_bytes();
+    exact_length::<ArchivedConfirmed>(body, archived.lines.len(), payment.len())?;
+    Ok(Confirmed {
+        origin: thaw(&archived.origin)?,
+        order: thaw(&archived.order)?,
+        lines: lines(&archived.lines, 0)?,
+        payment: PaymentRef::new(payment).ok_or(RecordError::Length)?,
+    })
 }
 
 #[inline]
 fn cancelled(body: &[u8]) -> Result<Cancelled, RecordError> {
     let archived = access::<ArchivedCancelled>(body)?;
-    exact_lists(body, size_of::<ArchivedCancelled>(), archived.lines.len(), 0)?;
-    let record: Cancelled = thaw(archived)?;
-    check_lines(&record.lines, 0)?;
-    Ok(record)
+    exact_length::<ArchivedCancelled>(body, archived.lines.len(), 0)?;
+    Ok(Cancelled {
+        origin: thaw(&archived.origin)?,
+        order: thaw(&archived.order)?,
+        lines: lines(&archived.lines, 0)?,
+    })
 }
 
-/// Bounds the lists of a record before they are copied into arrays of fixed capacity, which
-/// would panic. rkyv has verified that lists and struct lie apart inside the body, so bytes that
-/// neither struct nor lines take are the most that a payment reference can have.
+/// Whether struct and lists fill `body`, with no byte that belongs to nothing.
 #[inline]
-fn exact_lists(
-    body: &[u8],
-    fixed_bytes: usize,
-    lines: usize,
-    payment_bytes_max: usize,
-) -> Result<(), RecordError> {
-    if lines > LINES_MAX {
-        return Err(RecordError::Lines(LinesError::TooMany));
-    }
-    match body.len().checked_sub(fixed_bytes + lines * LINE_BYTES) {
-        Some(rest) if rest <= payment_bytes_max => Ok(()),
-        _ => Err(RecordError::Length),
-    }
-}
-
-#[inline]
-fn exact_payment(
-    body: &[u8],
-    (fixed_bytes, lines): (usize, usize),
-    payment: &[u8],
-) -> Result<(), RecordError> {
-    if body.len() == fixed_bytes + lines * LINE_BYTES + payment.len() {
+fn exact_length<T>(body: &[u8], lines: usize, payment_bytes: usize) -> Result<(), RecordError> {
+    // rkyv has verified that the lists lie inside the body, so the sum is small.
+    if body.len() == size_of::<T>() + lines * LINE_BYTES + payment_bytes {
         Ok(())
     } else {
         Err(RecordError::Length)
     }
+}
+
+/// The lines of a record, at least `least` of them. Bounded before they are copied: the bounded
+/// list's own deserialization panics on too many.
+#[inline]
+fn lines(archived: &[ArchivedLine], least: usize) -> Result<RecordLines, RecordError> {
+    if archived.len() > LINES_MAX {
+        return Err(RecordError::Lines(LinesError::TooMany));
+    }
+    let mut lines = RecordLines::new();
+    for line in archived {
+        lines.push(thaw(line)?);
+    }
+    check_lines(&lines, least)?;
+    Ok(lines)
 }
 
 /// Whether these are an order's lines, at least `least` of them.

@@ -82,7 +82,8 @@ fn read_all<S: LogStorage>(
 ) {
     for &segment in segments {
         let mut offset = 0;
-        while offset < segment.bytes {
+        // An empty file has one piece, too: nothing is passed over.
+        loop {
             // A closed channel means that the consumer has seen enough.
             let Ok(mut buffer) = free.recv() else { return };
             let bytes = chunk_bytes.min(segment.bytes - offset) as usize;
@@ -97,6 +98,9 @@ fn read_all<S: LogStorage>(
                 return;
             }
             offset += bytes as u64;
+            if offset >= segment.bytes {
+                break;
+            }
         }
     }
 }

@@ -16,10 +16,14 @@
 //! | behind the end there is | verdict | why |
 //! |---|---|---|
 //! | zeros only | clean end | segments are zero-filled before use |
-//! | junk, all of it where the next frame can have gone (one segment, within the largest frame) | torn tail: zero it, go on | one frame is in flight at most, and it was never acknowledged |
+//! | junk where the next frame can have gone | torn tail: zero it | that frame was in flight |
 //! | junk anywhere else | damage | no write ever went there |
-//! | an intact frame with a record of LSN ≥ expected that does not continue the chain | damage | what lay before it was durable |
-//! | an intact frame that continues the chain, with padding, count or records that cannot be | damage | no torn write has a right CRC |
+//! | an intact later frame off the chain | damage | what lay before it was durable |
+//! | a frame of the chain with impossible content | damage | no torn write has a right CRC |
+//!
+//! The next frame can have gone to one segment, within the largest frame: one frame is in
+//! flight at most. A later frame is one with a record of LSN ≥ expected. Impossible are a wrong
+//! count, padding that is not zero, and records that do not decode.
 //!
 //! A flipped bit in the last frame looks like a torn write, and no log can tell them apart; in
 //! any earlier frame it is damage. Nothing is changed here; [`repair_torn_tail`] is a call of
