@@ -217,8 +217,13 @@ impl Driver {
         until: Nanos,
     ) -> Result<Load, DriverError> {
         self.load = load;
-        while self.now() < until {
+        loop {
+            // The turn after the end sends what was meant to leave just before it.
+            let last = self.now() >= until;
             self.turn(script, until)?;
+            if last {
+                break;
+            }
         }
         Ok(std::mem::replace(&mut self.load, Load::Idle))
     }
@@ -237,15 +242,15 @@ impl Driver {
         self.load = load;
     }
 
-    /// One turn: asks, sends, sleeps until something happens or is due or `until` has come, and
-    /// hears the answers.
+    /// One turn: asks for what is meant to leave before `until`, sends it, sleeps until something
+    /// happens or is due or `until` has come, and hears the answers.
     pub fn turn(&mut self, script: &mut impl Script, until: Nanos) -> Result<(), DriverError> {
         let now = self.now();
         let mut wake = until;
         if self.live + self.connecting < self.connections.len() {
             wake = wake.min(self.connect_due(now)?);
         }
-        wake = wake.min(self.ask(script, now));
+        wake = wake.min(self.ask(script, now, until));
         self.send_ready();
         self.ring.enter(wait(now, wake)).map_err(DriverError::Enter)?;
         let mut events = std::mem::take(&mut self.events);
@@ -300,12 +305,15 @@ impl Driver {
         Ok(next)
     }
 
-    /// Asks the script for what is due. Returns when to ask again, unless an answer comes first.
-    fn ask(&mut self, script: &mut impl Script, now: Nanos) -> Nanos {
+    /// Asks the script for what is due and meant to leave before `until`. Returns when to ask
+    /// again, unless an answer comes first.
+    fn ask(&mut self, script: &mut impl Script, now: Nanos, until: Nanos) -> Nanos {
         while let Some(connection) = self.table.next_free() {
             let intended = match &mut self.load {
                 Load::Idle => return Nanos::MAX,
+                Load::Closed if now >= until => return Nanos::MAX,
                 Load::Closed => now,
+                Load::Open(pace) if pace.next() >= until => return Nanos::MAX,
                 Load::Open(pace) => match pace.take(now) {
                     Some(intended) => intended,
                     None => return pace.next(),
@@ -710,7 +718,7 @@ mod tests {
         driver.connect(&mut book, PATIENCE).expect("all connect");
         assert_eq!((driver.live(), book.asked), (3, 0), "no load while connecting");
         driver.set_load(Load::Closed);
-        driver.turn(&mut book, driver.now()).expect("a turn");
+        driver.turn(&mut book, driver.now().after(PATIENCE)).expect("a turn");
         assert_eq!(book.asked, 12);
         drive(&mut driver, &mut book);
         assert!(book.broken.is_empty(), "{:?}", book.broken);

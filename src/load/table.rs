@@ -153,6 +153,7 @@ mod tests {
     use std::collections::HashMap;
 
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
 
@@ -208,7 +209,9 @@ mod tests {
         /// Against a plain map: whatever happens, a request is answered once or lost once, and
         /// each slot is offered as long as it is free.
         #[test]
-        fn it_agrees_with_a_map(steps in prop::collection::vec((0_u8..8, 0_u32..3, any::<prop::sample::Index>()), 0..400)) {
+        fn it_agrees_with_a_map(
+            steps in prop::collection::vec((0_u8..8, 0_u32..3, any::<Index>()), 0..400),
+        ) {
             const PIPELINE: usize = 2;
             let mut table = Table::new(3, PIPELINE);
             let mut live = [false; 3];
