@@ -246,7 +246,7 @@ impl Options {
             return Err(Failure::usage("`--duration` is longer than 0"));
         }
         let needed = u64::from(self.connections.get()) + DESCRIPTORS_BESIDE;
-        match limits::open_files() {
+        match limits::raise_open_files() {
             Some(limit) if limit < needed => Err(Failure::new(format!(
                 "{} connections need {needed} open files, and {limit} are allowed: \
                  raise the limit with `ulimit -n`",
