@@ -1,3 +1,7 @@
-//! The `boxoffice` program.
+//! The `boxoffice` program. All of it is in the library's `cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    boxoffice::cli::main().into()
+}

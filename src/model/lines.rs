@@ -134,6 +134,15 @@ impl PaymentRef {
     }
 }
 
+#[cfg(feature = "server")]
+impl ArchivedPaymentRef {
+    /// The bytes as they lie in the log: however many, for nothing has bounded them yet.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

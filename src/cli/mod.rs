@@ -1,0 +1,162 @@
+//! The edge that people touch: command lines, texts and exit codes.
+//!
+//! Each subcommand is a file. Errors of the layers below become one line on stderr here, and
+//! one of the documented exit codes; nothing below prints or exits.
+
+pub mod exit;
+mod key;
+mod serve;
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use self::exit::ExitCode;
+
+/// A single-node ticketing appliance: one immediate, final, durable answer to each request.
+#[derive(Debug, Parser)]
+#[command(name = "boxoffice", version, after_help = exit_codes(), max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve(serve::Args),
+    /// Make an API key.
+    Key(key::Args),
+}
+
+/// Why a program ends without success: its code, and the line that it says.
+#[derive(Debug)]
+struct Failed {
+    code: ExitCode,
+    message: String,
+}
+
+impl Failed {
+    fn new(code: ExitCode, message: impl Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}
+
+/// Runs the program that the command line names.
+#[must_use]
+pub fn main() -> ExitCode {
+    // A panic is a bug: it ends the whole process, so that no shard goes on alone.
+    std::panic::set_hook(Box::new(|panic| {
+        end(&Failed::new(
+            ExitCode::Failure,
+            format_args!("internal error: {panic}; what was acknowledged is safe, start again"),
+        ));
+    }));
+    let done = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(error) => usage(&error),
+    };
+    match done {
+        Ok(()) => ExitCode::Success,
+        Err(failed) => {
+            say(&failed);
+            failed.code
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failed> {
+    match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Key(args) => key::run(&args),
+    }
+}
+
+/// Help goes to stdout as it is; a wrong command line becomes one line.
+fn usage(error: &clap::Error) -> Result<(), Failed> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A closed pipe is the reader's choice.
+        let _ = error.print();
+        return Ok(());
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said: Vec<&str> = lines
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .collect();
+    let said = said.join("; ");
+    let said = said.strip_prefix("error: ").unwrap_or(&said);
+    Err(Failed::new(ExitCode::Usage, format_args!("{said}; see --help")))
+}
+
+fn say(failed: &Failed) {
+    // Nobody is left to tell where stderr is closed.
+    let _ = writeln!(std::io::stderr(), "boxoffice: {}", failed.message);
+}
+
+/// Ends the process from any thread.
+fn end(failed: &Failed) -> ! {
+    say(failed);
+    std::process::exit(i32::from(failed.code.number()))
+}
+
+/// Prints facts: for people, or as JSON.
+fn print(facts: &(impl Display + serde::Serialize), json: bool) -> Result<(), Failed> {
+    let text = if json {
+        serde_json::to_string_pretty(facts).expect("facts are plain data")
+    } else {
+        facts.to_string()
+    };
+    print_line(text.trim_end())
+}
+
+fn print_line(line: &str) -> Result<(), Failed> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(|error| {
+        Failed::new(ExitCode::Failure, format_args!("cannot write to stdout: {error}"))
+    })
+}
+
+/// Starts to tell what happens, on stderr.
+fn start_log(level: tracing::Level) {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .with_max_level(level)
+        .init();
+}
+
+fn exit_codes() -> String {
+    let codes = ExitCode::ALL.map(|code| format!("  {:>2}  {}", code.number(), code.meaning()));
+    format!("Exit codes:\n{}", codes.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line() {
+        for args in [
+            &["boxoffice", "serve", "--shard", "2"][..],
+            &["boxoffice", "serve", "--shards", "none"],
+            &["boxoffice", "sell"],
+            &["boxoffice"],
+        ] {
+            let error = Cli::try_parse_from(args).expect_err("it is wrong");
+            let failed = usage(&error).expect_err("it is wrong");
+            assert_eq!(failed.code, ExitCode::Usage);
+            assert_eq!(failed.message.lines().count(), 1, "{}", failed.message);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The engine: the deterministic state machine of one shard's sales.
+//!
+//! [`Engine::decide`] judges a command and changes nothing; its record goes to the log, and
+//! [`Engine::apply`] is the only change, the very call that a replay of the log makes. The time
+//! comes in as an argument. There is deliberately no I/O, no clock and no randomness here.
+//!
+//! # The rooms
+//!
+//! | file | story |
+//! |---|---|
+//! | `administration` | decides what operators ask for |
+//! | `purchase` | decides what buyers ask for |
+//! | `limits` | the purchase rules, one function each |
+//! | `apply` | carries records out |
+//! | `query` | what a reader sees |
+//! | `sale` | one sale: terms, state, and the tables below |
+//! | `stock`, `accounts`, `orders`, `requests` | the tables of a sale |
+//! | `wheel` | the deadlines of live holds |
+//! | `digest`, `hash` | digests of bodies, keyed hashes of ids |
+//! | `arena`, `index` | rows that never move, and an index that grows a little at a time |
+//!
+//! # Rules
+//!
+//! - The order of one request: duplicate check, state of the sale, body against the terms, limits,
+//!   stock. A refusal changes nothing and stores nothing.
+//! - `now` never goes back; the caller clamps it to the last logged time.
+//! - A hold whose time is up is expired for every decision and view at once. Its stock comes back
+//!   with the logged `Expired` record, which [`Engine::poll_expired`] makes.
+//! - After every record, `available + held + sold == capacity` for each item that it touched. A
+//!   broken invariant ends the process, in release too.
+//! - Work per call is bounded: an insertion never rebuilds more than one small partition of an
+//!   index, rows never move, and a wave of expiries is handed out one by one.
+
+mod accounts;
+mod administration;
+mod apply;
+mod arena;
+mod digest;
+mod hash;
+mod index;
+mod limits;
+mod orders;
+mod purchase;
+mod query;
+mod requests;
+mod sale;
+mod stock;
+mod wheel;
+
+use crate::model::record::{Expired, Record};
+use crate::model::{Command, OrderNumber, Outcome, Refusal, SaleId, TimeMs};
+
+use hash::IdHash;
+use index::RowIndex;
+use sale::Sale;
+use wheel::Wheel;
+
+pub use hash::HashSeed;
+pub use limits::{FENCES_PER_ACCOUNT_MAX, SALES_MAX};
+pub use query::OrderRef;
+
+/// All sales of one shard. See the module.
+pub struct Engine {
+    hash: IdHash,
+    wheel: Wheel,
+    sales: Vec<Sale>,
+    sale_index: RowIndex,
+}
+
+/// What became of a command that was not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// This record is to be logged and applied; [`outcome`] says what to answer then.
+    Commit(Record),
+    /// Nothing is left to do: the same request was answered so before, or administration finds
+    /// things as it wants them.
+    Replayed(Outcome),
+}
+
+impl Engine {
+    /// An engine without sales, whose index tables hash under this secret.
+    #[must_use]
+    pub fn new(seed: HashSeed) -> Self {
+        Self {
+            hash: IdHash::new(seed),
+            wheel: Wheel::new(),
+            sales: Vec::new(),
+            sale_index: RowIndex::new(),
+        }
+    }
+
+    /// Judges a command at the time `now`, which never goes back. Changes nothing.
+    pub fn decide(&self, command: &Command, now: TimeMs) -> Result<Decision, Refusal> {
+        match command {
+            Command::DefineSale { sale, terms } => self.define_sale(*sale, terms, now),
+            Command::DefineItem { sale, item, terms } => self.define_item(*sale, *item, terms, now),
+            Command::Restock { sale, request, item, by } => {
+                self.restock(*sale, *request, (*item, *by), command, now)
+            }
+            Command::OpenSale { sale } => self.open_sale(*sale, now),
+            Command::PauseSale { sale } => self.pause_sale(*sale, now),
+            Command::CloseSale { sale } => self.close_sale(*sale, now),
+            Command::Fence { intent } => self.fence(*intent),
+            Command::Hold { intent, .. }
+            | Command::Buy { intent, .. }
+            | Command::Confirm { intent, .. }
+            | Command::Release { intent, .. }
+            | Command::Extend { intent, .. }
+            | Command::Cancel { intent, .. } => self.purchase(*intent, command, now),
+        }
+    }
+
+    /// A hold whose time is up at `now`, as a record to be logged and applied. It is handed out
+    /// again until it is applied.
+    ///
+    /// Each call does a bounded share of work, so `None` means that nothing is due or that there
+    /// is more to do: then [`Engine::next_expiry`] is not later than `now`, and the caller goes
+    /// on as its budget allows.
+    pub fn poll_expired(&mut self, now: TimeMs) -> Option<Record> {
+        let due = self.wheel.poll(now.0)?;
+        let sale = self.sales[due.sale as usize].id;
+        Some(Record::Expired(Expired { sale, order: OrderNumber(due.order + 1) }))
+    }
+
+    /// When [`Engine::poll_expired`] next has something to do; `None` where no hold lives. It may
+    /// be early, by as much as a tenth of a hold's time, and is never late.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<TimeMs> {
+        self.wheel.next().map(TimeMs)
+    }
+
+    /// The row of a sale.
+    #[inline]
+    fn find_sale(&self, id: SaleId) -> Option<u32> {
+        self.sale_index.find(self.hash.sale(id), |row| self.sales[row as usize].id == id)
+    }
+
+    /// The sale that a command or a query names.
+    #[inline]
+    fn sale(&self, id: SaleId) -> Result<&Sale, Refusal> {
+        self.find_sale(id).map(|row| &self.sales[row as usize]).ok_or(Refusal::NotFound)
+    }
+}
+
+/// What the caller of a command is told once its record is durable.
+///
+/// # Panics
+///
+/// On an expiry, which nobody asked for.
+#[must_use]
+pub fn outcome(record: &Record) -> Outcome {
+    match record {
+        Record::SaleDefined(_)
+        | Record::ItemDefined(_)
+        | Record::Restocked(_)
+        | Record::SaleStateSet(_) => Outcome::Done,
+        Record::Held(held) => Outcome::Held { order: held.order, expires_at: held.expires_at },
+        Record::Bought(bought) => Outcome::Confirmed { order: bought.order },
+        Record::Confirmed(confirmed) => Outcome::Confirmed { order: confirmed.order },
+        Record::Released(released) => Outcome::Released { order: released.order },
+        Record::Extended(extended) => {
+            Outcome::Extended { order: extended.order, expires_at: extended.expires_at }
+        }
+        Record::Cancelled(cancelled) => Outcome::Cancelled { order: cancelled.order },
+        Record::Expired(_) => unreachable!("an expiry has no caller"),
+        Record::Fenced(_) => Outcome::Fenced,
+    }
+}

@@ -1,0 +1,74 @@
+//! One sale: its terms, its state, and its tables.
+
+use super::accounts::{AccountIndex, Accounts, TallyKey};
+use super::orders::{Orders, StockLines};
+use super::requests::Requests;
+use super::stock::Items;
+use crate::model::{SaleId, SaleState, SaleTerms, TimeMs};
+
+pub(super) struct Sale {
+    pub(super) id: SaleId,
+    pub(super) terms: SaleTerms,
+    /// The state as logged; the window may have changed it since.
+    pub(super) logged_state: SaleState,
+    pub(super) items: Items,
+    pub(super) accounts: Accounts,
+    pub(super) orders: Orders,
+    pub(super) requests: Requests,
+}
+
+impl Sale {
+    pub(super) fn new(id: SaleId, terms: SaleTerms) -> Self {
+        Self {
+            id,
+            terms,
+            logged_state: SaleState::Scheduled,
+            items: Items::new(),
+            accounts: Accounts::new(),
+            orders: Orders::new(),
+            requests: Requests::new(),
+        }
+    }
+
+    /// The state at `now`: as logged, and as the window has it since.
+    #[inline]
+    pub(super) fn state(&self, now: TimeMs) -> SaleState {
+        let is_past = |time: Option<TimeMs>| time.is_some_and(|time| time <= now);
+        match self.logged_state {
+            SaleState::Closed => SaleState::Closed,
+            _ if is_past(self.terms.closes_at) => SaleState::Closed,
+            SaleState::Scheduled if is_past(self.terms.opens_at) => SaleState::Open,
+            state => state,
+        }
+    }
+
+    /// Counts lines against the limits that exist.
+    pub(super) fn charge(&mut self, account: AccountIndex, lines: &StockLines) {
+        if self.terms.account_limit.is_some() {
+            self.accounts.add_units(account, units(lines));
+        }
+        for line in lines {
+            if self.items.at(line.item).account_limit.is_some() {
+                self.accounts.add_tally(account, TallyKey::item(line.item), line.quantity);
+            }
+        }
+    }
+
+    /// Takes lines off the limits again.
+    pub(super) fn credit(&mut self, account: AccountIndex, lines: &StockLines) {
+        if self.terms.account_limit.is_some() {
+            self.accounts.subtract_units(account, units(lines));
+        }
+        for line in lines {
+            if self.items.at(line.item).account_limit.is_some() {
+                self.accounts.subtract_tally(account, TallyKey::item(line.item), line.quantity);
+            }
+        }
+    }
+}
+
+/// The units of all lines together, which a limit bounds.
+fn units(lines: &StockLines) -> u32 {
+    let sum: u64 = lines.iter().map(|line| u64::from(line.quantity)).sum();
+    u32::try_from(sum).expect("units stay within the limit")
+}

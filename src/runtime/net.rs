@@ -1,0 +1,70 @@
+//! Listening and connected TCP sockets.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that wait to be accepted, at most; the kernel may allow fewer.
+const BACKLOG: i32 = 4096;
+
+/// Listening sockets on one address. Connections wait in their backlog until they are accepted.
+#[derive(Debug)]
+pub struct Listeners {
+    /// One socket for each shard.
+    pub sockets: Vec<OwnedFd>,
+    /// The address, with the port that port 0 became.
+    pub address: SocketAddr,
+}
+
+/// Listens on one address with `count` sockets, over which the kernel spreads connections.
+///
+/// A busy port is an error even where its owner would share it: two servers on one port would
+/// take connections from each other in silence.
+pub fn listen(address: SocketAddr, count: usize) -> io::Result<Listeners> {
+    let alone = listener(address, false)?;
+    let address = alone.local_addr()?.as_socket().expect("an internet socket has its address");
+    if count == 1 {
+        return Ok(Listeners { sockets: vec![alone.into()], address });
+    }
+    drop(alone);
+    let sockets = (0..count)
+        .map(|_| listener(address, true).map(OwnedFd::from))
+        .collect::<io::Result<_>>()?;
+    Ok(Listeners { sockets, address })
+}
+
+/// What a listener accepts inherits its `TCP_NODELAY`.
+fn listener(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_tcp_nodelay(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// A connected socket, for a ring.
+pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    Ok(stream.into())
+}
+
+/// A socket that a ring can connect to `address`.
+pub fn socket(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+/// Ends both directions of a connection, so that every operation on it completes.
+pub fn shutdown(socket: &OwnedFd) {
+    // An error says that the peer has done so already.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+}

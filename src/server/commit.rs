@@ -1,0 +1,151 @@
+//! The commit queue: one batch in flight, one filling, and the answers that wait for each.
+//!
+//! No answer runs ahead of the disk. A success waits for the batch that holds its record; a
+//! refusal or a read waits for the last batch whose effects it saw, which is the last one that
+//! has any record. Answers are encoded at once and parked as bytes behind their batch.
+
+use super::connection::ConnectionId;
+use crate::model::{Lsn, Record, ShardIndex, TimeMs};
+use crate::runtime::AlignedBuffer;
+use crate::wal::{Batch, FRAME_BYTES_MAX, LogWriter, SealedFrame, Segment};
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// A connection of this shard.
+    Local(ConnectionId),
+    /// A connection of another shard, which sent the request here.
+    Remote(ShardIndex, ConnectionId),
+}
+
+/// A frame to be written, durably, at its position.
+#[derive(Debug)]
+pub struct Write {
+    /// Where it goes and how long it is.
+    pub frame: SealedFrame,
+    /// Its bytes, and unused ones behind them.
+    pub buffer: AlignedBuffer,
+}
+
+/// Encoded answers in the order in which they were given.
+#[derive(Debug, Default)]
+pub(super) struct Parked {
+    bytes: Vec<u8>,
+    answers: Vec<(Destination, u32)>,
+}
+
+impl Parked {
+    pub(super) fn push(&mut self, to: Destination, encode: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        encode(&mut self.bytes);
+        self.answers.push((to, (self.bytes.len() - start) as u32));
+    }
+
+    /// Takes every answer out, and keeps the memory.
+    pub(super) fn drain(&mut self, mut deliver: impl FnMut(Destination, &[u8])) {
+        let mut start = 0;
+        for (to, len) in self.answers.drain(..) {
+            let end = start + len as usize;
+            deliver(to, &self.bytes[start..end]);
+            start = end;
+        }
+        self.bytes.clear();
+    }
+}
+
+/// The records and answers between a decision and the disk.
+#[derive(Debug)]
+pub(super) struct CommitQueue {
+    writer: LogWriter,
+    filling: Batch<AlignedBuffer>,
+    /// The buffer that is not filling; `None` while it is in flight.
+    spare: Option<AlignedBuffer>,
+    behind_filling: Parked,
+    behind_flying: Parked,
+    /// The filling batch waits for a segment that is not prepared.
+    starved: bool,
+}
+
+impl CommitQueue {
+    pub(super) fn new(writer: LogWriter) -> Self {
+        Self {
+            writer,
+            filling: Batch::new(AlignedBuffer::new(FRAME_BYTES_MAX)),
+            spare: Some(AlignedBuffer::new(FRAME_BYTES_MAX)),
+            behind_filling: Parked::default(),
+            behind_flying: Parked::default(),
+            starved: false,
+        }
+    }
+
+    /// The time of a decision that is made now.
+    pub(super) fn now(&self, clock: TimeMs) -> TimeMs {
+        self.writer.now(&self.filling, clock)
+    }
+
+    /// Whether one more record fits. Before each decision: a record that does not fit cannot be
+    /// undone.
+    pub(super) fn has_room(&self) -> bool {
+        self.filling.has_room()
+    }
+
+    pub(super) fn append(&mut self, now: TimeMs, record: &Record) {
+        self.writer
+            .append(&mut self.filling, now, record)
+            .expect("the caller looked whether there is room");
+    }
+
+    /// Where an answer must wait that saw the state as it is now; `None` where all of that is
+    /// durable.
+    pub(super) fn parking(&mut self) -> Option<&mut Parked> {
+        if !self.filling.is_empty() {
+            Some(&mut self.behind_filling)
+        } else if self.writer.is_in_flight() {
+            Some(&mut self.behind_flying)
+        } else {
+            None
+        }
+    }
+
+    /// The next frame to write, unless one is in flight or there is nothing to write.
+    pub(super) fn poll_write(&mut self) -> Option<Write> {
+        if self.writer.is_in_flight() || self.filling.is_empty() {
+            return None;
+        }
+        let sealed = self.writer.seal(&mut self.filling);
+        self.starved = sealed.is_err();
+        let frame = sealed.ok()?;
+        let buffer = self.spare.take().expect("nothing is in flight");
+        let sealed = std::mem::replace(&mut self.filling, Batch::new(buffer));
+        std::mem::swap(&mut self.behind_filling, &mut self.behind_flying);
+        Some(Write { frame, buffer: sealed.into_buffer() })
+    }
+
+    /// The frame in flight is durable: its answers may go.
+    pub(super) fn handle_written(
+        &mut self,
+        buffer: AlignedBuffer,
+        deliver: impl FnMut(Destination, &[u8]),
+    ) {
+        self.writer.complete();
+        self.spare = Some(buffer);
+        self.behind_flying.drain(deliver);
+    }
+
+    pub(super) fn add_segment(&mut self, segment: Segment) {
+        self.writer.add_segment(segment);
+    }
+
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// Whether everything that was appended is durable.
+    pub(super) fn is_idle(&self) -> bool {
+        self.filling.is_empty() && !self.writer.is_in_flight()
+    }
+
+    pub(super) fn durable_lsn(&self) -> Lsn {
+        self.writer.durable_lsn()
+    }
+}

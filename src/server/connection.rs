@@ -1,0 +1,154 @@
+//! Connections of one shard: their buffers, their phase, and what they still wait for.
+//!
+//! No socket here: the driver that owns the sockets names a connection by its slot. A slot is
+//! used again only after the driver has closed its socket, and its generation then differs, so
+//! that an answer which comes back from another shard late meets no stranger.
+
+use std::time::Duration;
+
+use crate::model::Scopes;
+use crate::protocol::binary::DecodeError;
+
+/// A connection of one shard, over all time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId {
+    /// Its place in the table; the token of its operations in the ring.
+    pub slot: u32,
+    /// Which user of the slot it is.
+    pub generation: u32,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It has not said Hello.
+    Greeting,
+    /// It may send requests of these scopes.
+    Serving(Scopes),
+    /// Nothing more is read; once every answer is out, the fault (if any) is told and the
+    /// socket is closed.
+    Ending(Option<Fault>),
+    /// The driver was told to close the socket.
+    Closing,
+}
+
+/// What a peer did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub correlation: u64,
+    pub error: DecodeError,
+}
+
+/// One connection.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, not a state")]
+pub(super) struct Connection {
+    pub generation: u32,
+    pub phase: Phase,
+    /// Bytes that arrived and were not taken: the start of a frame, or what backpressure left.
+    pub input: Vec<u8>,
+    /// Answers to be sent.
+    pub output: Vec<u8>,
+    /// Whether a send is in flight.
+    pub sending: bool,
+    /// Whether it is in the queue of connections with something to send.
+    pub queued: bool,
+    /// Whether it is in the queue of connections that backpressure holds back.
+    pub stalled: bool,
+    /// Whether reading was paused.
+    pub paused: bool,
+    /// Whether the peer sends nothing more, while its last requests still wait in `input`.
+    pub ended: bool,
+    /// Requests that were taken and not answered.
+    pub in_flight: u32,
+    /// When the last whole request arrived, or the last send went out.
+    pub active_at: Duration,
+}
+
+/// The connections of one shard.
+#[derive(Debug)]
+pub(super) struct Connections {
+    slots: Vec<Option<Connection>>,
+    free: Vec<u32>,
+    generation: u32,
+    max: usize,
+}
+
+impl Connections {
+    pub(super) fn new(max: usize) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), generation: 0, max }
+    }
+
+    /// A new connection; `None` where there are as many as may be.
+    pub(super) fn open(&mut self, now: Duration) -> Option<ConnectionId> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < self.max => {
+                self.slots.push(None);
+                (self.slots.len() - 1) as u32
+            }
+            None => return None,
+        };
+        self.generation = self.generation.wrapping_add(1);
+        self.slots[slot as usize] = Some(Connection {
+            generation: self.generation,
+            phase: Phase::Greeting,
+            input: Vec::new(),
+            output: Vec::new(),
+            sending: false,
+            queued: false,
+            stalled: false,
+            paused: false,
+            ended: false,
+            in_flight: 0,
+            active_at: now,
+        });
+        Some(ConnectionId { slot, generation: self.generation })
+    }
+
+    /// Forgets a connection whose socket is closed.
+    pub(super) fn close(&mut self, slot: u32) -> Connection {
+        self.free.push(slot);
+        self.slots[slot as usize].take().expect("the driver closes a connection once")
+    }
+
+    pub(super) fn at(&mut self, slot: u32) -> &mut Connection {
+        self.slots[slot as usize].as_mut().expect("the driver names an open connection")
+    }
+
+    /// The connection, unless it was closed meanwhile.
+    pub(super) fn find(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let connection = self.slots.get_mut(id.slot as usize)?.as_mut()?;
+        (connection.generation == id.generation).then_some(connection)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Slots below this may be in use.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    pub(super) fn get(&self, slot: u32) -> Option<&Connection> {
+        self.slots[slot as usize].as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_comes_back_under_another_generation() {
+        let mut connections = Connections::new(1);
+        let first = connections.open(Duration::ZERO).expect("there is room");
+        assert!(connections.open(Duration::ZERO).is_none());
+        connections.close(first.slot);
+        let second = connections.open(Duration::ZERO).expect("there is room again");
+        assert_eq!(first.slot, second.slot);
+        assert!(connections.find(first).is_none());
+        assert!(connections.find(second).is_some());
+    }
+}

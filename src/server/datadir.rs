@@ -1,0 +1,383 @@
+//! The data directory: its lock, its manifest, and the directories of its shards' logs.
+//!
+//! ```text
+//! DIR/LOCK       locked (flock) while a process serves or reads it; holds that process's id
+//! DIR/MANIFEST   JSON: format, state, and the log id of each shard
+//! DIR/shard-000/ the log of shard 0
+//! ```
+//!
+//! The manifest is written twice at creation, `creating` before the logs and `ready` behind
+//! them, so that a creation that was cut short is told from a log that went missing.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ShardIndex;
+
+/// The layout of the directory, as this version writes it.
+const FORMAT: u32 = 1;
+
+/// What may lie in a directory that is about to become a data directory.
+const IGNORED_NAMES: [&str; 4] = ["LOCK", "MANIFEST.tmp", "lost+found", ".gitignore"];
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process has it.
+    #[error(
+        "{path}: in use by another instance{}; stop it first, or choose another --data-dir",
+        .owner.map_or(String::new(), |pid| format!(" (process {pid})"))
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The other process, where it said so.
+        owner: Option<u32>,
+    },
+    /// It holds other things.
+    #[error(
+        "{path}: holds {found} but no MANIFEST, so it is not a data directory; \
+         name an empty or a new directory"
+    )]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// Something that lies in it.
+        found: String,
+    },
+    /// There is no data directory.
+    #[error("{path}: not a data directory, it has no MANIFEST")]
+    Absent {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A later version made it.
+    #[error("{path}: written by a later version (format {format}); run that version")]
+    NewerFormat {
+        /// The manifest.
+        path: PathBuf,
+        /// Its format.
+        format: u64,
+    },
+    /// The manifest is unreadable.
+    #[error("{path}: not a manifest ({reason}); restore it from a backup of the directory")]
+    BadManifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// It was made for another number of shards.
+    #[error("{path}: made for {stored} shards, not {asked}; start with --shards {stored}")]
+    OtherShards {
+        /// The directory.
+        path: PathBuf,
+        /// The number in the manifest.
+        stored: u16,
+        /// The number asked for.
+        asked: u16,
+    },
+    /// The operating system refused something.
+    #[error("{path}: cannot {action}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ManifestState {
+    Creating,
+    Ready,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    state: ManifestState,
+    /// Log ids in hexadecimal, one for each shard.
+    logs: Vec<String>,
+}
+
+/// An open, locked data directory.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    log_ids: Vec<u64>,
+    /// Open as long as this lives, and so is the lock.
+    #[expect(dead_code, reason = "held, not read")]
+    lock: File,
+}
+
+impl DataDir {
+    /// Opens a data directory, making it where there is none.
+    ///
+    /// `make_log` makes the empty log of one shard: its directory exists, and the log is
+    /// durable when it returns. `shards` is the number asked for; `default_shards` counts for
+    /// a new directory where none was.
+    pub fn open_or_create(
+        path: &Path,
+        shards: Option<NonZeroU16>,
+        default_shards: NonZeroU16,
+        mut make_log: impl FnMut(&NewLog<'_>) -> io::Result<()>,
+    ) -> Result<Self, DataDirError> {
+        fs::create_dir_all(path).map_err(failed(path, "create the directory"))?;
+        let lock = lock(path)?;
+        if let Some(manifest) = read_manifest(path)? {
+            let stored = manifest.logs.len() as u16;
+            if manifest.state == ManifestState::Ready {
+                if let Some(asked) = shards.filter(|asked| asked.get() != stored) {
+                    let asked = asked.get();
+                    return Err(DataDirError::OtherShards { path: path.into(), stored, asked });
+                }
+                return Self::from_manifest(path, &manifest, lock);
+            }
+            remove_logs(path)?;
+        } else {
+            refuse_foreign(path)?;
+        }
+        let count = shards.unwrap_or(default_shards);
+        let log_ids = (0..count.get()).map(|_| random_id(path)).collect::<Result<Vec<_>, _>>()?;
+        let logs = log_ids.iter().map(|id| format!("{id:016x}")).collect();
+        let mut manifest = Manifest { format: FORMAT, state: ManifestState::Creating, logs };
+        write_manifest(path, &manifest)?;
+        for (shard, log_id) in log_ids.iter().enumerate() {
+            let shard = ShardIndex(shard as u16);
+            let directory = shard_directory(path, shard);
+            fs::create_dir(&directory).map_err(failed(&directory, "create the directory"))?;
+            make_log(&NewLog { directory: &directory, shard, shards: count, log_id: *log_id })
+                .map_err(failed(&directory, "create a log"))?;
+        }
+        manifest.state = ManifestState::Ready;
+        write_manifest(path, &manifest)?;
+        Ok(Self { path: path.into(), log_ids, lock })
+    }
+
+    /// Opens an existing data directory, for tools.
+    pub fn open_existing(path: &Path) -> Result<Self, DataDirError> {
+        if !path.join("MANIFEST").exists() {
+            return Err(DataDirError::Absent { path: path.into() });
+        }
+        let lock = lock(path)?;
+        let manifest = read_manifest(path)?.ok_or(DataDirError::Absent { path: path.into() })?;
+        Self::from_manifest(path, &manifest, lock)
+    }
+
+    fn from_manifest(path: &Path, manifest: &Manifest, lock: File) -> Result<Self, DataDirError> {
+        let log_ids = manifest
+            .logs
+            .iter()
+            .map(|id| u64::from_str_radix(id, 16))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| bad_manifest(path, &error))?;
+        if log_ids.is_empty() {
+            return Err(bad_manifest(path, &"it names no log"));
+        }
+        Ok(Self { path: path.into(), log_ids, lock })
+    }
+
+    /// How many shards it has.
+    #[must_use]
+    pub fn shards(&self) -> NonZeroU16 {
+        let count = u16::try_from(self.log_ids.len()).expect("the manifest was written by us");
+        NonZeroU16::new(count).expect("a manifest names at least one log")
+    }
+
+    /// The id of a shard's log.
+    #[must_use]
+    pub fn log_id(&self, shard: ShardIndex) -> u64 {
+        self.log_ids[usize::from(shard.0)]
+    }
+
+    /// The directory of a shard's log.
+    #[must_use]
+    pub fn shard_directory(&self, shard: ShardIndex) -> PathBuf {
+        shard_directory(&self.path, shard)
+    }
+}
+
+/// A log to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewLog<'a> {
+    /// Where.
+    pub directory: &'a Path,
+    /// For which shard.
+    pub shard: ShardIndex,
+    /// Of how many.
+    pub shards: NonZeroU16,
+    /// Its id.
+    pub log_id: u64,
+}
+
+fn shard_directory(path: &Path, shard: ShardIndex) -> PathBuf {
+    path.join(format!("shard-{:03}", shard.0))
+}
+
+fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> DataDirError {
+    let path = path.to_owned();
+    move |source| DataDirError::Io { path, action, source }
+}
+
+fn bad_manifest(path: &Path, reason: &dyn std::fmt::Display) -> DataDirError {
+    DataDirError::BadManifest { path: path.join("MANIFEST"), reason: reason.to_string() }
+}
+
+fn lock(path: &Path) -> Result<File, DataDirError> {
+    let name = path.join("LOCK");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&name)
+        .map_err(failed(&name, "open the lock"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            let owner = file.read_to_string(&mut owner).ok().and(owner.trim().parse().ok());
+            return Err(DataDirError::InUse { path: path.into(), owner });
+        }
+        Err(fs::TryLockError::Error(source)) => return Err(failed(&name, "lock it")(source)),
+    }
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(failed(&name, "write the lock"))?;
+    Ok(file)
+}
+
+fn read_manifest(path: &Path) -> Result<Option<Manifest>, DataDirError> {
+    let name = path.join("MANIFEST");
+    let text = match fs::read_to_string(&name) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(&name, "read it")(error)),
+    };
+    let json: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| bad_manifest(path, &error))?;
+    let format = json.get("format").and_then(serde_json::Value::as_u64);
+    match format {
+        Some(format) if format > u64::from(FORMAT) => {
+            Err(DataDirError::NewerFormat { path: name, format })
+        }
+        Some(_) => {
+            serde_json::from_value(json).map(Some).map_err(|error| bad_manifest(path, &error))
+        }
+        None => Err(bad_manifest(path, &"it has no format")),
+    }
+}
+
+/// Replaces the manifest in one step, durably.
+fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), DataDirError> {
+    let name = path.join("MANIFEST");
+    let new = path.join("MANIFEST.tmp");
+    let text = serde_json::to_string_pretty(manifest).expect("a manifest is plain data");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&new)?;
+        writeln!(file, "{text}")?;
+        file.sync_all()?;
+        fs::rename(&new, &name)?;
+        File::open(path)?.sync_all()
+    };
+    write().map_err(failed(&name, "write it"))
+}
+
+/// Removes what a creation left that was cut short.
+fn remove_logs(path: &Path) -> Result<(), DataDirError> {
+    for entry in fs::read_dir(path).map_err(failed(path, "list it"))? {
+        let entry = entry.map_err(failed(path, "list it"))?;
+        if entry.file_name().to_string_lossy().starts_with("shard-") {
+            fs::remove_dir_all(entry.path()).map_err(failed(&entry.path(), "remove it"))?;
+        }
+    }
+    Ok(())
+}
+
+fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
+    for entry in fs::read_dir(path).map_err(failed(path, "list it"))? {
+        let entry = entry.map_err(failed(path, "list it"))?;
+        let found = entry.file_name().to_string_lossy().into_owned();
+        if !IGNORED_NAMES.contains(&found.as_str()) {
+            return Err(DataDirError::NotOurs { path: path.into(), found });
+        }
+    }
+    Ok(())
+}
+
+fn random_id(path: &Path) -> Result<u64, DataDirError> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .map_err(failed(path, "draw a log id from /dev/urandom"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: NonZeroU16 = NonZeroU16::MIN;
+
+    fn open(path: &Path, shards: Option<NonZeroU16>) -> Result<DataDir, DataDirError> {
+        DataDir::open_or_create(path, shards, ONE, |log| {
+            fs::write(log.directory.join("log"), log.log_id.to_le_bytes())
+        })
+    }
+
+    #[test]
+    fn it_is_made_once_and_opened_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("new");
+        let made = open(&path, NonZeroU16::new(2)).expect("it is made");
+        let ids = made.log_ids.clone();
+        assert!(matches!(open(&path, None), Err(DataDirError::InUse { owner: Some(_), .. })));
+        drop(made);
+        let opened = open(&path, None).expect("it opens");
+        assert_eq!((opened.shards().get(), &opened.log_ids), (2, &ids));
+        drop(opened);
+        let other = open(&path, NonZeroU16::new(3));
+        assert!(matches!(other, Err(DataDirError::OtherShards { stored: 2, asked: 3, .. })));
+    }
+
+    #[test]
+    fn a_creation_that_was_cut_short_is_done_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cut = DataDir::open_or_create(directory.path(), None, ONE, |_| {
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        assert!(matches!(cut, Err(DataDirError::Io { .. })));
+        open(directory.path(), None).expect("it is made now");
+        assert!(directory.path().join("shard-000/log").exists());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("precious"), "x").expect("it writes");
+        assert!(matches!(open(directory.path(), None), Err(DataDirError::NotOurs { .. })));
+        assert!(!directory.path().join("MANIFEST").exists());
+    }
+
+    #[test]
+    fn newer_and_broken_manifests_are_told_apart() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("MANIFEST"), r#"{"format": 2}"#).expect("it writes");
+        let newer = open(directory.path(), None);
+        assert!(matches!(newer, Err(DataDirError::NewerFormat { format: 2, .. })));
+        fs::write(directory.path().join("MANIFEST"), "nonsense").expect("it writes");
+        let broken = open(directory.path(), None);
+        assert!(matches!(broken, Err(DataDirError::BadManifest { .. })));
+    }
+}

@@ -1,0 +1,117 @@
+//! What keeps a server from starting, or ends it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::datadir::DataDirError;
+use crate::model::ShardIndex;
+use crate::runtime::RingError;
+use crate::wal::{SegmentIndex, WalError};
+
+/// Why the server does not start, or had to stop. Each says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A log cannot be used.
+    #[error(transparent)]
+    Log(#[from] WalError),
+    /// A ring cannot be set up.
+    #[error(transparent)]
+    RingSetup(#[from] RingError),
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {source}; stop the process that has it, or choose another \
+         address with --binary"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An address that others can reach needs keys.
+    #[error(
+        "{address} can be reached from other machines, and no key is configured: name a key \
+         file with --keys (`boxoffice key` makes keys), or listen on a loopback address"
+    )]
+    NeedsKeys {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A CPU of the list is not there for this process.
+    #[error("CPU {cpu} is not available to this process (available: {allowed:?})")]
+    NoSuchCpu {
+        /// The CPU.
+        cpu: usize,
+        /// Those that are.
+        allowed: Vec<usize>,
+    },
+    /// A file on the data directory's disk cannot be opened for direct I/O.
+    #[error(
+        "{path}: cannot open it for direct I/O: {source}; the data directory must lie on a file \
+         system with O_DIRECT, such as ext4 or xfs"
+    )]
+    DirectIo {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The cold plane's executor cannot be set up.
+    #[error(
+        "the control plane cannot start: {reason}; it needs io_uring and 512 KiB of locked \
+         memory (`ulimit -l`, or LimitMEMLOCK= in the unit)"
+    )]
+    Executor {
+        /// What glommio said.
+        reason: String,
+    },
+    /// The ring failed while the server ran.
+    #[error("the ring failed: {0}")]
+    Ring(io::Error),
+    /// A write to the log failed.
+    #[error(
+        "shard {shard}: writing segment {segment} of the log failed: {source}. The server stops \
+         here, because nobody knows what the disk has kept; what was answered is safe. Check the \
+         disk (dmesg, smartctl), free space if it is full, and start again"
+    )]
+    LogWrite {
+        /// The shard.
+        shard: ShardIndex,
+        /// The segment.
+        segment: SegmentIndex,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A segment could not be prepared.
+    #[error(
+        "shard {shard}: preparing segment {segment} of the log failed: {source}. Check the \
+         disk's space (df) and health (dmesg), and start again"
+    )]
+    Prepare {
+        /// The shard.
+        shard: ShardIndex,
+        /// The segment.
+        segment: SegmentIndex,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something else of the operating system failed.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl ServerError {
+    /// An error of the operating system, for `map_err`.
+    pub(crate) fn system(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+}

@@ -1,0 +1,90 @@
+//! What shards say to each other: requests that arrived on the wrong shard, and their answers.
+
+use super::connection::ConnectionId;
+use crate::model::{Command, Query, SaleId};
+
+/// Requests and answers that fit one mailbox between two shards.
+pub const MAILBOX_MESSAGES: usize = 2048;
+
+/// Answers up to this size travel without an allocation; only listings are larger.
+const INLINE_BYTES: usize = 96;
+
+/// An encoded answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frames {
+    /// A short one.
+    Inline {
+        /// Its bytes, followed by unused ones.
+        bytes: [u8; INLINE_BYTES],
+        /// How many count.
+        len: u8,
+    },
+    /// A long one.
+    Boxed(Box<[u8]>),
+}
+
+impl Frames {
+    /// Takes a copy of encoded frames.
+    #[must_use]
+    pub fn copy_of(frames: &[u8]) -> Self {
+        if frames.len() <= INLINE_BYTES {
+            let mut bytes = [0; INLINE_BYTES];
+            bytes[..frames.len()].copy_from_slice(frames);
+            Self::Inline { bytes, len: frames.len() as u8 }
+        } else {
+            Self::Boxed(frames.into())
+        }
+    }
+
+    /// The encoded frames.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline { bytes, len } => &bytes[..usize::from(*len)],
+            Self::Boxed(bytes) => bytes,
+        }
+    }
+}
+
+/// A request to a sale.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box for each command would be an allocation")]
+pub enum Ask {
+    /// To change something.
+    Command(Command),
+    /// To read something.
+    Query(Query),
+}
+
+impl Ask {
+    /// The sale, which decides the shard.
+    #[must_use]
+    pub const fn sale(&self) -> SaleId {
+        match self {
+            Self::Command(command) => command.sale(),
+            Self::Query(query) => query.sale(),
+        }
+    }
+}
+
+/// A message from one shard to another.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box for each request would be an allocation")]
+pub enum Mail {
+    /// A request for a sale of the receiver.
+    Request {
+        /// Where the answer goes, on the sender's side.
+        connection: ConnectionId,
+        /// The request's correlation id.
+        correlation: u64,
+        /// What is asked.
+        ask: Ask,
+    },
+    /// The answer to a request that the receiver sent.
+    Answer {
+        /// The receiver's connection.
+        connection: ConnectionId,
+        /// The answer.
+        frames: Frames,
+    },
+}

@@ -1,0 +1,24 @@
+//! Composition: one thread per shard around the sans-I/O layers.
+//!
+//! ```text
+//! start ─▶ shard (ring, sockets, log files) ─▶ service (connections, engine, commit queue)
+//! ```
+//!
+//! `service` and `request` are one state machine without I/O; `shard` is its driver; `start`
+//! opens the data directory, recovers the logs and starts the threads.
+
+pub mod calibrate;
+mod commit;
+pub mod config;
+mod connection;
+pub mod datadir;
+pub mod error;
+mod mail;
+mod request;
+mod service;
+pub mod shard;
+pub mod start;
+
+pub use config::ServerConfig;
+pub use error::ServerError;
+pub use service::{IN_FLIGHT_MAX, Service, ServiceConfig};

@@ -1,0 +1,394 @@
+//! Starting a server: data directory, listeners, recovery, and one thread for each shard.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::calibrate::calibrate;
+use super::config::ServerConfig;
+use super::datadir::{DataDir, NewLog};
+use super::error::ServerError;
+use super::mail::{MAILBOX_MESSAGES, Mail};
+use super::service::{IN_FLIGHT_MAX, Service, ServiceConfig};
+use super::shard::{LoopState, Order, Peer, Reporter, Shard};
+use crate::engine::{Engine, HashSeed};
+use crate::model::{Scopes, ShardIndex};
+use crate::protocol::binary::{FRAME_BYTES_MAX, VERSION, Welcome};
+use crate::runtime::file::{SyncMethod, open_direct};
+use crate::runtime::mailbox::mailbox;
+use crate::runtime::net::{self, Listeners};
+use crate::runtime::{Inbox, Outbox, Ring, RingConfig, SystemClock, Wakeup, cpu, interrupt};
+use crate::wal::{
+    FileStorage, Identity, LogId, LogWriter, Recovered, Segment, SegmentIndex, prepare_segment,
+    recover, repair_torn_tail, segment_path,
+};
+
+/// A shard's ring. Two thousand receive buffers of a page are enough for as many connections to
+/// have something to say in one turn.
+const RING: RingConfig = RingConfig {
+    submissions: 1024,
+    completions: 8192,
+    receive_buffers: 2048,
+    receive_buffer_bytes: 4096,
+};
+
+/// Orders from the control plane that wait at most.
+const ORDERS_MAX: usize = 64;
+
+/// A server whose shards serve.
+#[derive(Debug)]
+pub struct Started {
+    /// Where every shard listens.
+    pub address: SocketAddr,
+    /// Where each shard listens alone.
+    pub shard_addresses: Vec<SocketAddr>,
+    /// The shards.
+    pub shards: Vec<StartedShard>,
+    /// The data directory, locked as long as this lives.
+    pub data_dir: DataDir,
+}
+
+/// A shard that serves, as the control plane sees it.
+#[derive(Debug)]
+pub struct StartedShard {
+    /// Which one.
+    pub index: ShardIndex,
+    /// What to tell it by.
+    pub orders: Outbox<Order>,
+    /// Its thread.
+    pub thread: JoinHandle<()>,
+    /// What its log is like.
+    pub log: StartedLog,
+}
+
+/// The log of a shard that serves.
+#[derive(Clone, Debug)]
+pub struct StartedLog {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Whose it is.
+    pub identity: Identity,
+    /// How writes become durable.
+    pub sync: SyncMethod,
+    /// The segment that was being written at the start.
+    pub current: SegmentIndex,
+    /// How many prepared segments there were behind it.
+    pub ahead: usize,
+}
+
+/// What one shard's thread is given.
+struct Assignment {
+    index: ShardIndex,
+    cpu: usize,
+    identity: Identity,
+    directory: PathBuf,
+    listeners: Vec<OwnedFd>,
+    service: ServiceConfig,
+    peers: Vec<Peer>,
+    orders: Inbox<Order>,
+    report: Reporter,
+    wakeup: Wakeup,
+}
+
+/// Opens the data directory, recovers every log, and serves.
+///
+/// `reporter` makes what a shard tells the control plane by. `fatal` ends the process: it is
+/// called on the thread of a shard that cannot go on.
+pub fn start(
+    config: &ServerConfig,
+    reporter: impl FnMut() -> Result<Reporter, ServerError>,
+    fatal: fn(&ServerError) -> !,
+) -> Result<Started, ServerError> {
+    if config.keys.is_none() && !config.binary.ip().is_loopback() {
+        return Err(ServerError::NeedsKeys { address: config.binary });
+    }
+    let data_dir = open_data_dir(config)?;
+    let shards = data_dir.shards();
+    let (all, own) = listen(config.binary, shards)?;
+    let (address, shard_addresses) = (all.address, own.iter().map(|own| own.address).collect());
+    let (assignments, orders) = assign(config, &data_dir, all, own, reporter)?;
+    let (ready_sender, ready) = mpsc::channel();
+    let mut threads = Vec::new();
+    let mut gates = Vec::new();
+    for assignment in assignments {
+        let (gate, opened) = mpsc::channel();
+        let ready = ready_sender.clone();
+        let thread = thread::Builder::new()
+            .name(format!("shard-{}", assignment.index))
+            .spawn(move || run_shard(assignment, &ready, &opened, fatal))
+            .map_err(ServerError::system("start a thread"))?;
+        threads.push(thread);
+        gates.push(gate);
+    }
+    let mut logs: Vec<Option<StartedLog>> = (0..shards.get()).map(|_| None).collect();
+    for (index, log) in ready.iter().take(usize::from(shards.get())) {
+        logs[usize::from(index.0)] = Some(log?);
+    }
+    // Nobody serves before everybody can: a request may be for any shard.
+    for gate in gates {
+        gate.send(()).expect("a shard waits for its gate");
+    }
+    let parts = logs.into_iter().zip(orders).zip(threads).enumerate();
+    let shards = parts.map(|(number, ((log, orders), thread))| StartedShard {
+        index: ShardIndex(number as u16),
+        orders,
+        thread,
+        log: log.expect("each shard reported"),
+    });
+    Ok(Started { address, shard_addresses, shards: shards.collect(), data_dir })
+}
+
+/// What each shard's thread is given, and by what it takes orders.
+fn assign(
+    config: &ServerConfig,
+    data_dir: &DataDir,
+    all: Listeners,
+    own: Vec<Listeners>,
+    mut reporter: impl FnMut() -> Result<Reporter, ServerError>,
+) -> Result<(Vec<Assignment>, Vec<Outbox<Order>>), ServerError> {
+    let shards = data_dir.shards();
+    let cpus = choose_cpus(config, shards)?;
+    let welcome = welcome(&own)?;
+    let (peers, wakeups) = connect_shards(shards)?;
+    let mut assignments = Vec::new();
+    let mut orders = Vec::new();
+    let parts = all.sockets.into_iter().zip(own).zip(peers).zip(wakeups).enumerate();
+    for (number, (((shared, own), peers), wakeup)) in parts {
+        let index = ShardIndex(number as u16);
+        let log = LogId(data_dir.log_id(index));
+        let (outbox, inbox) = mailbox(ORDERS_MAX, wakeup.clone());
+        orders.push(outbox);
+        assignments.push(Assignment {
+            index,
+            cpu: cpus[number % cpus.len()],
+            identity: Identity { log, shard: index, shards },
+            directory: data_dir.shard_directory(index),
+            listeners: std::iter::once(shared).chain(own.sockets).collect(),
+            service: ServiceConfig {
+                index,
+                shards,
+                connections_max: config.connections_max.div_ceil(usize::from(shards.get())),
+                idle_timeout: config.idle_timeout,
+                send_timeout: config.send_timeout,
+                welcome: Welcome { shard: index, ..welcome.clone() },
+                keys: config.keys.clone(),
+            },
+            peers,
+            orders: inbox,
+            report: reporter()?,
+            wakeup,
+        });
+    }
+    Ok((assignments, orders))
+}
+
+fn open_data_dir(config: &ServerConfig) -> Result<DataDir, ServerError> {
+    let allowed = cpu::allowed().map_err(ServerError::system("ask for the CPUs"))?;
+    let cpus = config.cpus.as_ref().map_or(allowed.len(), Vec::len);
+    let default = u16::try_from(cpus).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
+    let make_log = |log: &NewLog<'_>| {
+        let identity = Identity { log: LogId(log.log_id), shard: log.shard, shards: log.shards };
+        let first = Segment { index: SegmentIndex::FIRST, bytes: config.segment_bytes };
+        prepare_segment(log.directory, identity, first).map_err(io::Error::other)
+    };
+    Ok(DataDir::open_or_create(&config.data_dir, config.shards, default, make_log)?)
+}
+
+/// The CPUs of the shards in order, and the process kept to them.
+fn choose_cpus(config: &ServerConfig, shards: NonZeroU16) -> Result<Vec<usize>, ServerError> {
+    let allowed = cpu::allowed().map_err(ServerError::system("ask for the CPUs"))?;
+    let disk = interrupt::disk_cpus(&config.data_dir);
+    let cpus = config.cpus.clone().unwrap_or_else(|| {
+        // The first shard goes where the disk's interrupts go.
+        let (mut cpus, rest): (Vec<_>, Vec<_>) = allowed.iter().partition(|cpu| disk.contains(cpu));
+        cpus.extend(rest);
+        cpus
+    });
+    if let Some(cpu) = cpus.iter().copied().find(|cpu| !allowed.contains(cpu)) {
+        return Err(ServerError::NoSuchCpu { cpu, allowed });
+    }
+    cpu::restrict_current_thread(&cpus).map_err(ServerError::system("set the CPU affinity"))?;
+    let used = &cpus[..cpus.len().min(usize::from(shards.get()))];
+    tracing::info!(cpus = ?used, disk_interrupts = ?disk, "shards are placed");
+    if !disk.is_empty() && !used.iter().any(|cpu| disk.contains(cpu)) {
+        tracing::warn!(
+            "no shard runs on a CPU that takes the disk's interrupts ({disk:?}); log writes \
+             will be slower while that CPU is busy"
+        );
+    }
+    Ok(cpus)
+}
+
+fn listen(
+    address: SocketAddr,
+    shards: NonZeroU16,
+) -> Result<(Listeners, Vec<Listeners>), ServerError> {
+    let listen = |address, count| {
+        net::listen(address, count).map_err(|source| ServerError::Listen { address, source })
+    };
+    let all = listen(address, usize::from(shards.get()))?;
+    let own = (1..=shards.get()).map(|offset| {
+        let port = if address.port() == 0 { 0 } else { address.port().wrapping_add(offset) };
+        listen(SocketAddr::new(address.ip(), port), 1)
+    });
+    Ok((all, own.collect::<Result<_, _>>()?))
+}
+
+fn welcome(own: &[Listeners]) -> Result<Welcome, ServerError> {
+    Ok(Welcome {
+        version: VERSION,
+        scopes: Scopes::ALL,
+        shard: ShardIndex(0),
+        frame_bytes_max: FRAME_BYTES_MAX as u32,
+        in_flight_max: IN_FLIGHT_MAX,
+        boot: u64::from_le_bytes(random().map_err(ServerError::system("draw random bytes"))?),
+        ports: own.iter().map(|own| own.address.port()).collect(),
+    })
+}
+
+/// A mailbox from each shard to each other.
+fn connect_shards(shards: NonZeroU16) -> Result<(Vec<Vec<Peer>>, Vec<Wakeup>), ServerError> {
+    let count = usize::from(shards.get());
+    let wakeups = (0..count)
+        .map(|_| Wakeup::new())
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(ServerError::system("make an eventfd"))?;
+    let mut outboxes: Vec<Vec<(ShardIndex, Outbox<Mail>)>> = (0..count).map(|_| vec![]).collect();
+    let mut inboxes: Vec<Vec<Inbox<Mail>>> = (0..count).map(|_| vec![]).collect();
+    for (from, outboxes) in outboxes.iter_mut().enumerate() {
+        for to in (0..count).filter(|to| *to != from) {
+            let (outbox, inbox) = mailbox(MAILBOX_MESSAGES, wakeups[to].clone());
+            outboxes.push((ShardIndex(to as u16), outbox));
+            inboxes[to].push(inbox);
+        }
+    }
+    // Both lists of a shard run over the other shards in ascending order.
+    let peers = outboxes.into_iter().zip(inboxes).map(|(outboxes, inboxes)| {
+        let pairs = outboxes.into_iter().zip(inboxes);
+        pairs.map(|((shard, outbox), inbox)| Peer { shard, outbox, inbox }).collect()
+    });
+    Ok((peers.collect(), wakeups))
+}
+
+type Ready = (ShardIndex, Result<StartedLog, ServerError>);
+
+fn run_shard(
+    assignment: Assignment,
+    ready: &mpsc::Sender<Ready>,
+    gate: &mpsc::Receiver<()>,
+    fatal: fn(&ServerError) -> !,
+) {
+    let index = assignment.index;
+    let (shard, log) = match prepare_shard(assignment) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            // The starter may be gone already, because of another shard's error.
+            let _ = ready.send((index, Err(error)));
+            return;
+        }
+    };
+    if ready.send((index, Ok(log))).is_err() || gate.recv().is_err() {
+        return;
+    }
+    if let Err(error) = shard.run() {
+        fatal(&error);
+    }
+}
+
+/// Recovers the shard's log and sets up everything that its loop needs.
+fn prepare_shard(assignment: Assignment) -> Result<(Shard<SystemClock>, StartedLog), ServerError> {
+    cpu::pin_current_thread(assignment.cpu).map_err(ServerError::system("pin a thread"))?;
+    let clock = SystemClock::new();
+    let mut ring = Ring::new(&RING)?;
+    let (engine, recovered) = recover_log(&assignment)?;
+    let calibration = calibrate(&mut ring, &clock, &assignment.directory)?;
+    tracing::info!(
+        shard = assignment.index.0,
+        data_sync_us = calibration.data_sync.as_micros(),
+        flush_us = calibration.flush.as_micros(),
+        "log writes use {:?}",
+        calibration.method
+    );
+    let sync = calibration.method;
+    let segments = open_segments(&assignment.directory, &recovered, sync)?;
+    let log = StartedLog {
+        directory: assignment.directory,
+        identity: assignment.identity,
+        sync,
+        current: recovered.segment.index,
+        ahead: recovered.prepared.len(),
+    };
+    let shard = Shard {
+        index: assignment.index,
+        ring,
+        service: Service::new(assignment.service, engine, LogWriter::new(&recovered)),
+        clock,
+        wakeup: assignment.wakeup,
+        listeners: assignment.listeners,
+        segments,
+        sync,
+        peers: assignment.peers,
+        orders: assignment.orders,
+        report: assignment.report,
+        state: LoopState::default(),
+    };
+    Ok((shard, log))
+}
+
+fn recover_log(assignment: &Assignment) -> Result<(Engine, Recovered), ServerError> {
+    let start = Instant::now();
+    let seed = random().and_then(|low| Ok([low, random()?]));
+    let seed = seed.map_err(ServerError::system("draw random bytes"))?;
+    let mut engine = Engine::new(HashSeed(seed.map(u64::from_le_bytes)));
+    let storage = FileStorage::open(&assignment.directory)?;
+    let recovered = recover(&storage, Some(assignment.identity), |entry| {
+        engine.apply(entry.record);
+    })?;
+    if let Some(torn) = &recovered.torn {
+        tracing::warn!(
+            shard = assignment.index.0,
+            segment = torn.start.segment.0,
+            offset = torn.start.offset,
+            bytes = torn.bytes,
+            "an interrupted write was cut off the log's end; nothing in it had been answered"
+        );
+        repair_torn_tail(&storage, torn)?;
+    }
+    let elapsed: Duration = start.elapsed();
+    tracing::info!(
+        shard = assignment.index.0,
+        records = recovered.records,
+        frames = recovered.frames,
+        elapsed_ms = elapsed.as_millis(),
+        "recovered"
+    );
+    Ok((engine, recovered))
+}
+
+fn open_segments(
+    directory: &Path,
+    recovered: &Recovered,
+    sync: SyncMethod,
+) -> Result<VecDeque<(SegmentIndex, File)>, ServerError> {
+    let indexes = std::iter::once(&recovered.segment).chain(&recovered.prepared);
+    let open = indexes.map(|segment| {
+        let path = segment_path(directory, segment.index);
+        let file = open_direct(&path, sync);
+        let file = file.map_err(|source| ServerError::DirectIo { path, source })?;
+        Ok((segment.index, file))
+    });
+    open.collect()
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,105 @@
+//! What can be wrong with a log. Each text says what, where, and what to do next.
+//!
+//! A torn tail is not here: it is what a crash leaves, and recovery mends it.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::segment::{Identity, LogId, SegmentIndex};
+use crate::model::Lsn;
+
+/// Why a log cannot be opened. Nothing was changed on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// Bytes that were durable are no longer what was written.
+    #[error(
+        "the log is damaged: {}: offset {offset}, LSN {lsn}: {what}. Nothing was changed. \
+         Restore this directory from a backup; `boxoffice audit` on the data directory shows \
+         what is readable up to this place",
+        file.display()
+    )]
+    Damage {
+        /// The segment file.
+        file: PathBuf,
+        /// The byte in the file.
+        offset: u64,
+        /// The LSN of the record that should be there.
+        lsn: Lsn,
+        /// What is wrong.
+        what: String,
+    },
+    /// The file is not a segment at all.
+    #[error(
+        "{} is not a segment of a Boxoffice log: its first bytes are something else. Nothing \
+         was changed. Check the data directory, or restore this file from a backup",
+        file.display()
+    )]
+    NotASegment {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A newer Boxoffice wrote it.
+    #[error(
+        "{} has the log format {found}, and this program reads up to {supported}. Start the \
+         newer version of boxoffice that wrote it",
+        file.display()
+    )]
+    NewerFormat {
+        /// The segment file.
+        file: PathBuf,
+        /// The version found.
+        found: u16,
+        /// The newest version that can be read.
+        supported: u16,
+    },
+    /// The segment belongs to another log.
+    #[error(
+        "{} belongs to the log {found}, not to {expected}: files of two data directories are \
+         mixed up. Put the right file back, or restore this directory from a backup",
+        file.display()
+    )]
+    ForeignLog {
+        /// The segment file.
+        file: PathBuf,
+        /// The log id found.
+        found: LogId,
+        /// The log id of this log.
+        expected: LogId,
+    },
+    /// The segment belongs to another shard, or to a server with another number of shards.
+    #[error(
+        "{} was written by shard {} of {}, not by shard {} of {}. Put the shard directories \
+         back where they belong, and start with as many shards as before",
+        file.display(), found.shard, found.shards, expected.shard, expected.shards
+    )]
+    WrongShard {
+        /// The segment file.
+        file: PathBuf,
+        /// Whose segment it is.
+        found: Identity,
+        /// Whose it should be.
+        expected: Identity,
+    },
+    /// A segment is not there.
+    #[error(
+        "{} is missing: the log needs segment {index}. Put the file back, or restore this \
+         directory from a backup",
+        file.display()
+    )]
+    MissingSegment {
+        /// The file that should be there.
+        file: PathBuf,
+        /// Its number.
+        index: SegmentIndex,
+    },
+    /// The operating system refused.
+    #[error("{}: {doing}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}

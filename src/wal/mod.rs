@@ -1,0 +1,65 @@
+//! The log of one shard: formats, group commit and recovery decisions.
+//!
+//! ```text
+//! DIR/shard-000/00000000000000000001.wal      segments of fixed size, zero-filled before use
+//! DIR/shard-000/00000000000000000002.wal
+//! DIR/shard-000/00000000000000000003.wal.tmp  a segment in preparation; recovery ignores it
+//!
+//! segment = [header block] [frame] [frame] … [zeros]     every part starts on a 4 KiB block
+//! frame   = [header] [record] [record] … [zeros]         one group commit
+//! record  = [tag] [length] [rkyv archive]
+//! ```
+//!
+//! | file | owns |
+//! |---|---|
+//! | `codec` | the bytes of a record |
+//! | `frame`, `segment` | the bytes of a frame, and of a segment's header |
+//! | `batch`, `writer` | filling a frame, LSNs, where the frame goes, what is durable |
+//! | `recover`, `read_ahead` | reading a log back: clean end, torn tail or damage |
+//! | `storage`, `files` | the trait that recovery reads by, and its form on real files |
+//!
+//! Invariants: LSNs are dense from 1. A frame lies in one segment. A frame names its log, its
+//! segment, its first LSN and the CRC of the frame before it, so that stale and misplaced bytes
+//! never pass for it. At most one frame is in flight, so at most one can be torn.
+//!
+//! The hot path's I/O is not here: the shard's loop writes what a [`LogWriter`] seals. Nor is
+//! any clock: times come in as arguments.
+
+mod batch;
+pub mod codec;
+mod error;
+mod files;
+mod frame;
+mod read_ahead;
+mod recover;
+mod segment;
+mod storage;
+mod writer;
+
+pub use batch::{Batch, BatchFull};
+pub use error::WalError;
+pub use files::{
+    FileStorage, preparation_path, prepare_segment, segment_path, shard_dir, shard_dirs,
+};
+pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
+pub use recover::{Entry, Recovered, TornTail, log_identity, recover, repair_torn_tail};
+pub use segment::{
+    Identity, LogId, Position, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES,
+    Segment, SegmentHeader, SegmentIndex,
+};
+pub use storage::LogStorage;
+pub use writer::{LogWriter, NextSegmentNotPrepared, SealedFrame};
+
+/// The unit of every write: the largest sector that disks here have. Frames and segments are
+/// whole numbers of blocks.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// The version of segment and frame layout that is written, and the newest that is read.
+pub const FORMAT_VERSION: u16 = 1;
+
+/// The `N` bytes of `bytes` from `at` on.
+fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut field = [0; N];
+    field.copy_from_slice(&bytes[at..at + N]);
+    field
+}

@@ -1,0 +1,230 @@
+//! Bad starts of `boxoffice serve`: each is one clear line and the documented exit code, and
+//! changes nothing.
+//!
+//! The line is the last one on standard error; it starts with `boxoffice: ` and names what is
+//! wrong. A good start beside the bad ones shows that it is the fault that is refused.
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use boxoffice::cli::exit::ExitCode;
+use server::{Refused, Serve, Server, contents, temporary_dir};
+
+/// Holds a refusal to the promise: this code, and one line that names each of these.
+#[track_caller]
+fn assert_refused(refused: &Refused, code: ExitCode, names: &[&str]) {
+    assert_eq!(refused.code, Some(i32::from(code.number())), "exit {code}; it said: {refused:?}");
+    let lines: Vec<&str> = refused.stderr.lines().collect();
+    let complaints = lines.iter().filter(|line| line.starts_with("boxoffice: ")).count();
+    let last = lines.last().copied().unwrap_or_default();
+    assert!(complaints == 1 && last.starts_with("boxoffice: "), "one clear line: {refused:?}");
+    for name in names {
+        assert!(last.contains(name), "the line should name {name}: {last}");
+    }
+    for said in [&refused.stdout, &refused.stderr] {
+        assert!(!said.contains("panicked"), "a bad start is no panic: {refused:?}");
+    }
+    assert!(!refused.stdout.lines().any(|line| line == "ready"), "it served: {refused:?}");
+}
+
+/// Starts a server once on `data_dir`, so that the directory is a good one.
+fn make_data_dir(data_dir: &Path) {
+    let mut server = Server::start_on(data_dir, Serve::on(data_dir));
+    let status = server.terminate();
+    assert!(status.success(), "a server that is asked to stop ends well: {status}");
+}
+
+/// The first segment of the first shard.
+fn first_segment(data_dir: &Path) -> PathBuf {
+    let files = contents(data_dir).into_iter().map(|(path, _)| path);
+    let mut segments: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "wal")).collect();
+    segments.sort();
+    segments.into_iter().next().expect("a data directory has a segment")
+}
+
+/// Puts other bytes at `offset` of a file.
+fn overwrite(path: &Path, offset: usize, with: &[u8]) {
+    let mut bytes = fs::read(path).expect("the file can be read");
+    bytes[offset..offset + with.len()].copy_from_slice(with);
+    fs::write(path, bytes).expect("the file can be written");
+}
+
+/// Holds a start on `data_dir` to the promise, and the directory to what it was.
+#[track_caller]
+fn assert_left_alone(data_dir: &Path, code: ExitCode, names: &[&str]) {
+    let before = contents(data_dir);
+    assert_refused(&Serve::on(data_dir).refused(), code, names);
+    assert!(contents(data_dir) == before, "a refused start changes nothing: {names:?}");
+}
+
+#[test]
+fn a_good_start_says_where_it_listens_and_stops_in_order() {
+    let mut server = Server::start();
+    assert!(server.address().ip().is_loopback() && server.address().port() != 0);
+    assert_eq!(server.shards(), 1);
+    assert!(server.terminate().success(), "SIGTERM is no failure:\n{}", server.log());
+    server.restart();
+    assert!(!server.kill().success(), "a killed server did not end by itself");
+    server.restart();
+}
+
+#[test]
+fn an_unknown_flag_is_wrong_usage() {
+    let home = temporary_dir();
+    let data_dir = home.path().join("data");
+    let refused = Serve::on(&data_dir).with("--colour", "blue").refused();
+    assert_refused(&refused, ExitCode::Usage, &["--colour"]);
+    assert!(!data_dir.exists(), "wrong usage makes no data directory");
+}
+
+#[test]
+fn an_unknown_program_is_wrong_usage() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
+    command.arg("sevre").stdout(Stdio::piped()).stderr(Stdio::piped());
+    assert_refused(&Refused::from_run(command), ExitCode::Usage, &["sevre"]);
+}
+
+#[test]
+fn a_bad_value_is_wrong_usage_and_names_its_flag() {
+    let home = temporary_dir();
+    let data_dir = home.path().join("data");
+    let bad = [
+        ("--shards", "0"),
+        ("--shards", "many"),
+        ("--shards", "70000"),
+        ("--cpus", "one"),
+        ("--cpus", "3-1"),
+        ("--binary", "nowhere"),
+        ("--binary", "127.0.0.1:70000"),
+        ("--segment-bytes", "lots"),
+        ("--segment-bytes", "0"),
+    ];
+    for (flag, value) in bad {
+        let refused = Serve::on(&data_dir).with(flag, value).refused();
+        assert_refused(&refused, ExitCode::Usage, &[flag, value]);
+        assert!(!data_dir.exists(), "{flag} {value} makes no data directory");
+    }
+}
+
+#[test]
+fn a_second_instance_stays_off_the_data_directory() {
+    let mut server = Server::start();
+    let data_dir = server.data_dir().to_owned();
+    let refused = Serve::on(&data_dir).refused();
+    assert_refused(&refused, ExitCode::DirectoryInUse, &[data_dir.to_str().expect("UTF-8")]);
+    // The first one goes on, and the lock ends with it, however it ends.
+    assert!(TcpStream::connect(server.address()).is_ok(), "the first instance still serves");
+    server.kill();
+    server.restart();
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let home = temporary_dir();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it has an address").to_string();
+    let refused = Serve::on(&home.path().join("data")).with("--binary", &address).refused();
+    assert_refused(&refused, ExitCode::CannotListen, &[&address]);
+}
+
+#[test]
+fn a_data_directory_that_is_a_file_is_a_wrong_setting() {
+    let home = temporary_dir();
+    let file = home.path().join("file");
+    fs::write(&file, "precious").expect("it can be written");
+    for data_dir in [file.clone(), file.join("below")] {
+        let refused = Serve::on(&data_dir).refused();
+        assert_refused(&refused, ExitCode::Configuration, &[file.to_str().expect("UTF-8")]);
+    }
+    assert_eq!(fs::read_to_string(&file).expect("it is still there"), "precious");
+}
+
+/// In `/proc` nobody can make a directory, not even the superuser.
+#[test]
+fn a_data_directory_that_cannot_be_made_is_a_wrong_setting() {
+    let refused = Serve::on(Path::new("/proc/boxoffice-data")).refused();
+    assert_refused(&refused, ExitCode::Configuration, &["/proc/boxoffice-data"]);
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_left_alone() {
+    let home = temporary_dir();
+    fs::write(home.path().join("letters"), "precious").expect("it can be written");
+    assert_left_alone(home.path(), ExitCode::ForeignData, &[home.path().to_str().expect("UTF-8")]);
+}
+
+#[test]
+fn a_data_directory_of_a_newer_layout_is_left_alone() {
+    let home = temporary_dir();
+    make_data_dir(home.path());
+    let manifest = home.path().join("MANIFEST");
+    let text = fs::read_to_string(&manifest).expect("a data directory has a manifest");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    json["format"] = 999.into();
+    fs::write(&manifest, json.to_string()).expect("it can be written");
+    assert_left_alone(home.path(), ExitCode::ForeignData, &["MANIFEST", "999"]);
+}
+
+#[test]
+fn a_log_of_a_newer_format_is_left_alone() {
+    let home = temporary_dir();
+    make_data_dir(home.path());
+    let segment = first_segment(home.path());
+    // The version lies behind the eight bytes of the magic.
+    overwrite(&segment, 8, &999_u16.to_le_bytes());
+    let name = segment.to_str().expect("UTF-8").to_owned();
+    assert_left_alone(home.path(), ExitCode::ForeignData, &[&name, "999"]);
+}
+
+#[test]
+fn the_log_of_another_data_directory_is_left_alone() {
+    let [home, other] = [temporary_dir(), temporary_dir()];
+    make_data_dir(home.path());
+    make_data_dir(other.path());
+    let segment = first_segment(home.path());
+    fs::copy(first_segment(other.path()), &segment).expect("it can be copied");
+    let name = segment.to_str().expect("UTF-8").to_owned();
+    assert_left_alone(home.path(), ExitCode::ForeignData, &[&name]);
+}
+
+#[test]
+fn a_damaged_log_is_left_alone() {
+    let home = temporary_dir();
+    make_data_dir(home.path());
+    let segment = first_segment(home.path());
+    // Unused bytes of the header, which its checksum covers like all others.
+    overwrite(&segment, 2048, b"damage");
+    let name = segment.to_str().expect("UTF-8").to_owned();
+    assert_left_alone(home.path(), ExitCode::DamagedLog, &[&name, "offset 0"]);
+}
+
+#[test]
+fn an_address_that_others_reach_needs_keys() {
+    let home = temporary_dir();
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let refused = Serve::on(&home.path().join("data")).with("--binary", address).refused();
+        assert_refused(&refused, ExitCode::Configuration, &[address, "--keys"]);
+    }
+    assert!(!home.path().join("data").exists(), "a wrong setting makes no data directory");
+}
+
+#[test]
+fn a_key_file_that_is_missing_or_bad_is_a_wrong_setting() {
+    let home = temporary_dir();
+    let keys = home.path().join("keys");
+    let name = keys.to_str().expect("UTF-8");
+    let serve = Serve::on(&home.path().join("data")).with("--keys", name);
+    assert_refused(&serve.refused(), ExitCode::Configuration, &[name]);
+    // No scope, a scope that is none, bytes that are no text: a bad line is named by its number.
+    for bad in [&b"nonsense\n"[..], b"sell 00\n", b"\xff\xfe\x00\n"] {
+        fs::write(&keys, bad).expect("it can be written");
+        assert_refused(&serve.refused(), ExitCode::Configuration, &[&format!("{name}:1")]);
+    }
+    assert!(!home.path().join("data").exists(), "a wrong setting makes no data directory");
+}
