@@ -3,7 +3,7 @@
 //!
 //! The peer sells nothing. What a real server makes of the requests is tested elsewhere.
 
-#[path = "client/peer.rs"]
+#[path = "support/client_peer.rs"]
 mod peer;
 
 use std::net::TcpListener;
