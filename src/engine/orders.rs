@@ -179,6 +179,12 @@ impl Orders {
         (row < self.rows.len()).then(|| self.rows.at(row))
     }
 
+    /// Reads the row of an order, so that it is in the cache.
+    #[inline]
+    pub(super) fn touch(&self, order: OrderNumber) -> u32 {
+        self.find(order).map_or(0, |row| row.account)
+    }
+
     /// The order in this row, which must exist.
     #[inline]
     pub(super) fn at(&self, row: u32) -> &OrderRow {

@@ -14,8 +14,8 @@ use crate::model::record::{
     Bought, Cancelled, Confirmed, Extended, Fenced, Held, Origin, Record, RecordLines, Released,
 };
 use crate::model::{
-    AccountId, Command, DurationMs, Field, Intent, Lines, OrderNumber, OrderState, Refusal, TimeMs,
-    Wanted,
+    AccountId, Command, DurationMs, Field, Intent, Lines, OrderNumber, OrderState, PaymentRef,
+    Refusal, TimeMs, Wanted,
 };
 
 /// A request that was not made before.
@@ -58,12 +58,12 @@ impl Engine {
             Command::Buy { lines, payment, .. } => {
                 limits::window(sale, now)?;
                 let order = new_order(asked, lines)?;
-                let (origin, payment) = (asked.origin(), payment.clone());
+                let (origin, payment) = (asked.origin(), copy_payment(payment));
                 Record::Bought(Bought { origin, order, lines: wanted_lines(lines), payment })
             }
             Command::Confirm { order, payment, lines, .. } => {
                 self.held_order(asked, *order, lines.as_ref())?;
-                let (origin, payment) = (asked.origin(), payment.clone());
+                let (origin, payment) = (asked.origin(), copy_payment(payment));
                 let lines = chosen_lines(lines.as_ref());
                 Record::Confirmed(Confirmed { origin, order: *order, lines, payment })
             }
@@ -138,8 +138,9 @@ impl Engine {
         account: Option<AccountIndex>,
         intent: Intent,
     ) -> Option<Known> {
+        let account = account?;
         let hash = self.hash.request(intent.account, intent.request);
-        sale.requests.find(hash, account?, intent.request, &sale.orders)
+        sale.requests.find(hash, account, intent.request, &sale.orders)
     }
 
     /// The buyer's own order, held and in time, with at least the chosen lines.
@@ -232,6 +233,11 @@ fn deadline(now: TimeMs, ttl: DurationMs) -> TimeMs {
 
 fn wanted_lines(wanted: &Wanted) -> RecordLines {
     wanted.as_slice().iter().map(|wanted| wanted.line).collect()
+}
+
+/// A copy of the bytes at once; cloning goes one by one.
+fn copy_payment(payment: &PaymentRef) -> PaymentRef {
+    PaymentRef::new(payment.as_bytes()).expect("a reference of the same length")
 }
 
 fn chosen_lines(chosen: Option<&Lines>) -> RecordLines {
