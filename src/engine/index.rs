@@ -25,8 +25,6 @@ const SLOTS_PER_BUCKET: usize = 8;
 const BUCKETS_PER_PAGE: u32 = 16;
 const PAGES_MAX: usize = 8;
 const BUCKETS_MAX: usize = PAGES_MAX * BUCKETS_PER_PAGE as usize;
-/// Pages that a partition gets at once, where it has as many.
-const PAGES_PER_STEP: usize = 1;
 /// Entries that a page of 128 slots takes before its partition grows.
 const ENTRIES_PER_PAGE: u32 = 112;
 /// The hash bits that choose a partition; 24 are enough for four billion rows.
@@ -58,14 +56,20 @@ impl Bucket {
     #[inline]
     fn may_have(&self, hash: u32) -> bool {
         // Without an early exit the eight comparisons are two vector instructions.
-        self.hashes.iter().fold(false, |any, &stored| any | (stored == hash))
+        self.hashes.iter().fold(0, |any, &stored| any | u32::from(stored == hash)) != 0
     }
 
-    /// The first free slot of a bucket that is not full.
+    /// The first free slot of a bucket that is not full: a binary search, since slots fill from
+    /// the front.
     #[inline]
     fn free_slot(&self) -> usize {
-        let taken: u32 = self.rows.iter().map(|&row| u32::from(row != FREE)).sum();
-        taken as usize % SLOTS_PER_BUCKET
+        let mut slot = 0;
+        for step in [4, 2, 1] {
+            if self.rows[slot + step - 1] != FREE {
+                slot += step;
+            }
+        }
+        slot
     }
 }
 
@@ -199,10 +203,8 @@ impl RowIndex {
             return;
         }
         let mut wider = full;
-        for _ in 0..PAGES_PER_STEP.min(usize::from(full.page_count)) {
-            wider.pages[usize::from(wider.page_count)] = self.new_page();
-            wider.page_count += 1;
-        }
+        wider.pages[usize::from(wider.page_count)] = self.new_page();
+        wider.page_count += 1;
         self.fill(number, wider, &old, |_| true);
     }
 

@@ -5,7 +5,7 @@
 //! a hold can be confirmed while its sale is paused or closed.
 
 use super::accounts::AccountIndex;
-use super::orders::{OrderRow, Orders};
+use super::orders::{OrderRow, Orders, StockLines};
 use super::requests::Known;
 use super::sale::Sale;
 use super::wheel::DEADLINE_MAX;
@@ -199,7 +199,8 @@ fn hold(asked: Asked<'_>, lines: &Wanted, ttl: Option<DurationMs>) -> Result<Rec
 #[inline]
 fn new_order(asked: Asked<'_>, wanted: &Wanted) -> Result<OrderNumber, Refusal> {
     let Asked { sale, account, .. } = asked;
-    let lines = limits::items_and_prices(sale, wanted)?;
+    let mut lines = StockLines::new();
+    limits::items_and_prices(sale, wanted, &mut lines)?;
     limits::account_limit(sale, account, &lines)?;
     limits::item_limits(sale, account, &lines)?;
     limits::stock(sale, &lines)?;
@@ -231,8 +232,14 @@ fn deadline(now: TimeMs, ttl: DurationMs) -> TimeMs {
     now.after(ttl).min(TimeMs(DEADLINE_MAX))
 }
 
+#[inline]
 fn wanted_lines(wanted: &Wanted) -> RecordLines {
-    wanted.as_slice().iter().map(|wanted| wanted.line).collect()
+    // Pushed one by one into their place; a collected list would be moved there.
+    let mut lines = RecordLines::new();
+    for wanted in wanted.as_slice() {
+        lines.push(wanted.line);
+    }
+    lines
 }
 
 /// A copy of the bytes at once; cloning goes one by one.
