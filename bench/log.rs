@@ -83,14 +83,14 @@ fn append(record: fn(u32) -> Record) {
     const COUNT: u32 = 5_000_000;
     let pool: Vec<Record> = (1..=64).map(record).collect();
     let mut memory = vec![0; FRAME_BYTES_MAX];
-    let (mut used, started) = (0, Instant::now());
+    let (mut used, stretch) = (0, Stretch::start());
     for n in 0..COUNT {
         if memory.len() - used < codec::RECORD_BYTES_MAX {
             used = 0;
         }
         used += codec::encode(&pool[n as usize % pool.len()], &mut memory[used..]);
     }
-    report("  append", started, COUNT);
+    stretch.report("  append", COUNT);
     std::hint::black_box(&memory);
 }
 
@@ -102,7 +102,7 @@ fn decode(record: fn(u32) -> Record) {
         used += codec::encode(&record(count), &mut memory[used..]);
         count += 1;
     }
-    let started = Instant::now();
+    let stretch = Stretch::start();
     for _ in 0..ROUNDS {
         let mut at = 0;
         while at < used {
@@ -111,7 +111,7 @@ fn decode(record: fn(u32) -> Record) {
             at += bytes;
         }
     }
-    report("  decode", started, count * ROUNDS);
+    stretch.report("  decode", count * ROUNDS);
 }
 
 fn recovery(dir: &Path, records: u32) {
@@ -122,17 +122,17 @@ fn recovery(dir: &Path, records: u32) {
     write_log(dir, records);
     for temperature in ["first", "second"] {
         let storage = FileStorage::open(dir).expect("the log opens");
-        let (mut units, started) = (0, Instant::now());
+        let (mut units, stretch) = (0, Stretch::start());
         let recovered =
             recover(&storage, Some(identity()), |entry| units += units_of(entry.record))
                 .expect("the log is whole");
         assert_eq!(recovered.records, u64::from(records));
         std::hint::black_box(units);
-        report(&format!("recovery, {temperature} time"), started, records);
+        stretch.report(&format!("recovery, {temperature} time"), records);
     }
-    let started = Instant::now();
+    let stretch = Stretch::start();
     let found = audit(data_dir).expect("there is a log");
-    report("audit", started, records);
+    stretch.report("audit", records);
     assert!(found.is_clean(), "{found}");
     std::fs::remove_dir_all(data_dir).expect("the log can be removed");
 }
@@ -152,7 +152,7 @@ fn write_log(dir: &Path, records: u32) {
     let recovered = recover(&storage, None, |_| ()).expect("an empty log is whole");
     let mut writer = LogWriter::new(&recovered);
     let mut batch = Batch::new(vec![0; 64 << 10]);
-    let started = Instant::now();
+    let stretch = Stretch::start();
     for n in 1..=records {
         let now = writer.now(&batch, TimeMs(u64::from(n)));
         let record = sale(n).unwrap_or_else(|| bought(n - SALE_RECORDS));
@@ -172,14 +172,37 @@ fn write_log(dir: &Path, records: u32) {
         writer.complete();
         batch.clear();
     }
-    report("write, page cache", started, records);
+    stretch.report("write, page cache", records);
 }
 
-fn report(what: &str, started: Instant, count: u32) {
-    let elapsed = started.elapsed();
-    let rate = f64::from(count) / elapsed.as_secs_f64() / 1e6;
-    println!(
-        "{what}: {:.1} ns a record, {rate:.2} M/s",
-        elapsed.as_nanos() as f64 / f64::from(count)
-    );
+/// A stretch of work, by the clock and by what this thread had of a CPU: on a shared machine the
+/// second tells what the work costs.
+struct Stretch {
+    started: Instant,
+    cpu_ns: Option<u64>,
+}
+
+impl Stretch {
+    fn start() -> Self {
+        Self { started: Instant::now(), cpu_ns: cpu_ns() }
+    }
+
+    fn report(&self, what: &str, count: u32) {
+        let each = |ns: f64| {
+            format!(
+                "{:.1} ns a record, {:.2} M/s",
+                ns / f64::from(count),
+                f64::from(count) / ns * 1e3
+            )
+        };
+        let clock = each(self.started.elapsed().as_nanos() as f64);
+        let cpu = self.cpu_ns.zip(cpu_ns()).map(|(before, after)| each((after - before) as f64));
+        println!("{what}: {clock}; on the CPU: {}", cpu.unwrap_or_else(|| "unknown".into()));
+    }
+}
+
+/// What the scheduler says that this thread had of a CPU.
+fn cpu_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }
