@@ -1,7 +1,8 @@
 //! What the log costs: appending, decoding, recovery from real files, and their audit.
 //!
-//! `cargo bench --bench log [RECORDS [DIR]]`. With a DIR the log is made there, once without its
-//! pages in the cache where the system lets an unprivileged process say so, and removed again.
+//! `cargo bench --bench log [RECORDS [DIR]]`. Without a DIR the log is made in `target` and
+//! removed again. With one it is kept there, and used again by the next run, so that its pages can
+//! be dropped from the cache in between.
 
 use std::num::NonZeroU16;
 use std::os::unix::fs::FileExt;
@@ -24,15 +25,22 @@ use boxoffice::wal::{
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let records = arguments.next().map_or(2_000_000, |count| count.parse().expect("a number"));
-    let dir = arguments.next().unwrap_or_else(|| "target".into());
-    let dir = Path::new(&dir).join("bench-log");
+    let kept = arguments.next();
+    let dir = Path::new(kept.as_deref().unwrap_or("target")).join("bench-log");
     for (name, record) in [("held", held as fn(u32) -> Record), ("bought", bought)] {
         let bytes = codec::encode(&record(1), &mut [0; codec::RECORD_BYTES_MAX]);
         println!("{name}: {bytes} bytes a record");
         append(record);
         decode(record);
     }
+    if kept.is_none() || !dir.exists() {
+        let _ = std::fs::remove_dir_all(&dir);
+        write_log(&shard_dir(&dir, ShardIndex(0)), records);
+    }
     recovery(&dir, records);
+    if kept.is_none() {
+        std::fs::remove_dir_all(dir).expect("the log can be removed");
+    }
 }
 
 fn origin(n: u32) -> Origin {
@@ -114,12 +122,8 @@ fn decode(record: fn(u32) -> Record) {
     stretch.report("  decode", count * ROUNDS);
 }
 
-fn recovery(dir: &Path, records: u32) {
-    let _ = std::fs::remove_dir_all(dir);
-    let data_dir = dir;
+fn recovery(data_dir: &Path, records: u32) {
     let dir = &shard_dir(data_dir, ShardIndex(0));
-    std::fs::create_dir_all(dir).expect("a directory for the log");
-    write_log(dir, records);
     for temperature in ["first", "second"] {
         let storage = FileStorage::open(dir).expect("the log opens");
         let (mut units, stretch) = (0, Stretch::start());
@@ -134,7 +138,6 @@ fn recovery(dir: &Path, records: u32) {
     let found = audit(data_dir).expect("there is a log");
     stretch.report("audit", records);
     assert!(found.is_clean(), "{found}");
-    std::fs::remove_dir_all(data_dir).expect("the log can be removed");
 }
 
 fn units_of(record: &Record) -> u64 {
@@ -146,6 +149,7 @@ fn units_of(record: &Record) -> u64 {
 }
 
 fn write_log(dir: &Path, records: u32) {
+    std::fs::create_dir_all(dir).expect("a directory for the log");
     let segment = |index| Segment { index, bytes: SEGMENT_BYTES_DEFAULT };
     prepare_segment(dir, identity(), segment(SegmentIndex::FIRST)).expect("a segment");
     let storage = FileStorage::open(dir).expect("an empty log opens");
