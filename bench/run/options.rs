@@ -42,7 +42,7 @@ line. Sends that were missed or late do not change the exit code.";
 #[command(after_long_help = NOTES, group(ArgGroup::new("loop").required(true)))]
 pub struct Options {
     /// The server's binary listener
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub addr: SocketAddr,
 
     /// What to ask
@@ -246,7 +246,7 @@ impl Options {
             return Err(Failure::usage("`--duration` is longer than 0"));
         }
         let needed = u64::from(self.connections.get()) + DESCRIPTORS_BESIDE;
-        match limits::open_files() {
+        match limits::raise_open_files() {
             Some(limit) if limit < needed => Err(Failure::new(format!(
                 "{} connections need {needed} open files, and {limit} are allowed: \
                  raise the limit with `ulimit -n`",
