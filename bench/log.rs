@@ -1,4 +1,4 @@
-//! What the log costs: appending and sealing, decoding, and recovery from real files.
+//! What the log costs: appending, decoding, recovery from real files, and their audit.
 //!
 //! `cargo bench --bench log [RECORDS [DIR]]`. With a DIR the log is made there, once without its
 //! pages in the cache where the system lets an unprivileged process say so, and removed again.
@@ -8,14 +8,17 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
-use boxoffice::model::record::{Bought, Held, Origin, RecordLines};
+use boxoffice::audit::audit;
+use boxoffice::model::record::{
+    Bought, Held, ItemDefined, Origin, RecordLines, SaleDefined, SaleStateSet,
+};
 use boxoffice::model::{
-    AccountId, BodyDigest, ItemId, Line, OrderNumber, PaymentRef, Quantity, Record, RequestId,
-    SaleId, ShardIndex, TimeMs,
+    AccountId, BodyDigest, ItemId, ItemTerms, Line, OrderNumber, PaymentRef, Price, Quantity,
+    Record, RequestId, SaleId, SaleState, SaleTerms, ShardIndex, TimeMs,
 };
 use boxoffice::wal::{
     Batch, FRAME_BYTES_MAX, FileStorage, Identity, LogId, LogWriter, SEGMENT_BYTES_DEFAULT,
-    Segment, SegmentIndex, codec, prepare_segment, recover, segment_path,
+    Segment, SegmentIndex, codec, prepare_segment, recover, segment_path, shard_dir,
 };
 
 fn main() {
@@ -53,6 +56,23 @@ fn held(n: u32) -> Record {
 fn bought(n: u32) -> Record {
     let payment = PaymentRef::new(b"pay-0123456789ab").expect("16 bytes fit");
     Record::Bought(Bought { origin: origin(n), order: OrderNumber(n), lines: lines(n), payment })
+}
+
+/// Records before the first purchase: the sale, its items, and its opening.
+const SALE_RECORDS: u32 = 18;
+
+fn sale(n: u32) -> Option<Record> {
+    let sale = SaleId(1);
+    match n {
+        1 => Some(Record::SaleDefined(SaleDefined { sale, terms: SaleTerms::default() })),
+        SALE_RECORDS => Some(Record::SaleStateSet(SaleStateSet { sale, state: SaleState::Open })),
+        2..SALE_RECORDS => {
+            let (capacity, price) = (Quantity(1_000_000_000), Price(1));
+            let terms = ItemTerms { capacity, price, account_limit: Some(Quantity(4)) };
+            Some(Record::ItemDefined(ItemDefined { sale, item: ItemId(n - 2), terms }))
+        }
+        _ => None,
+    }
 }
 
 fn identity() -> Identity {
@@ -96,6 +116,8 @@ fn decode(record: fn(u32) -> Record) {
 
 fn recovery(dir: &Path, records: u32) {
     let _ = std::fs::remove_dir_all(dir);
+    let data_dir = dir;
+    let dir = &shard_dir(data_dir, ShardIndex(0));
     std::fs::create_dir_all(dir).expect("a directory for the log");
     write_log(dir, records);
     for temperature in ["first", "second"] {
@@ -108,7 +130,11 @@ fn recovery(dir: &Path, records: u32) {
         std::hint::black_box(units);
         report(&format!("recovery, {temperature} time"), started, records);
     }
-    std::fs::remove_dir_all(dir).expect("the log can be removed");
+    let started = Instant::now();
+    let found = audit(data_dir).expect("there is a log");
+    report("audit", started, records);
+    assert!(found.is_clean(), "{found}");
+    std::fs::remove_dir_all(data_dir).expect("the log can be removed");
 }
 
 fn units_of(record: &Record) -> u64 {
@@ -129,7 +155,8 @@ fn write_log(dir: &Path, records: u32) {
     let started = Instant::now();
     for n in 1..=records {
         let now = writer.now(&batch, TimeMs(u64::from(n)));
-        writer.append(&mut batch, now, &bought(n)).expect("the batch has room");
+        let record = sale(n).unwrap_or_else(|| bought(n - SALE_RECORDS));
+        writer.append(&mut batch, now, &record).expect("the batch has room");
         if batch.has_room() && n < records {
             continue;
         }

@@ -42,7 +42,7 @@ pub use files::{
     FileStorage, preparation_path, prepare_segment, segment_path, shard_dir, shard_dirs,
 };
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
-pub use recover::{Entry, Recovered, TornTail, recover, repair_torn_tail};
+pub use recover::{Entry, Recovered, TornTail, log_identity, recover, repair_torn_tail};
 pub use segment::{
     Identity, LogId, Position, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES,
     Segment, SegmentHeader, SegmentIndex,

@@ -29,6 +29,8 @@
 //! any earlier frame it is damage. Nothing is changed here; [`repair_torn_tail`] is a call of
 //! its own.
 
+use std::path::PathBuf;
+
 use super::codec;
 use super::error::WalError;
 use super::frame::{Candidate, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
@@ -116,6 +118,30 @@ pub fn repair_torn_tail<S: LogStorage>(storage: &S, torn: &TornTail) -> Result<(
         path: storage.path(torn.start.segment),
         doing: "zero the torn tail of the log",
         source,
+    })
+}
+
+/// Whose log it is, by the header of its first segment.
+pub fn log_identity<S: LogStorage>(storage: &S) -> Result<Identity, WalError> {
+    let start = Position { segment: SegmentIndex::FIRST, offset: 0 };
+    let file = storage.path(start.segment);
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    match storage.read_at(start, &mut block) {
+        Ok(()) => decode_header(&block, file, Lsn(1)).map(|header| header.identity),
+        Err(source) => Err(WalError::Io { path: file, doing: "read the log", source }),
+    }
+}
+
+fn decode_header(block: &[u8], file: PathBuf, lsn: Lsn) -> Result<SegmentHeader, WalError> {
+    SegmentHeader::decode(block).map_err(|error| match error {
+        HeaderError::Magic => WalError::NotASegment { file },
+        HeaderError::Newer(found) => {
+            WalError::NewerFormat { file, found, supported: FORMAT_VERSION }
+        }
+        HeaderError::Damaged => {
+            let what = "the segment's header is not intact".into();
+            WalError::Damage { file, offset: 0, lsn, what }
+        }
     })
 }
 
@@ -232,13 +258,7 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
         if window.bytes.len() < SEGMENT_HEADER_BYTES {
             return Err(self.damage(start, format!("the file has only {bytes} bytes")));
         }
-        let header = SegmentHeader::decode(window.bytes).map_err(|error| match error {
-            HeaderError::Magic => WalError::NotASegment { file: file() },
-            HeaderError::Newer(found) => {
-                WalError::NewerFormat { file: file(), found, supported: FORMAT_VERSION }
-            }
-            HeaderError::Damaged => self.damage(start, "the segment's header is not intact".into()),
-        })?;
+        let header = decode_header(window.bytes, file(), self.next_lsn)?;
         let (found, expected) = (header.identity, *self.identity.get_or_insert(header.identity));
         if found.log != expected.log {
             return Err(WalError::ForeignLog {

@@ -194,3 +194,13 @@ pub fn samples() -> Vec<(&'static str, Record)> {
         ),
     ]
 }
+
+/// The smallest record.
+pub fn expired(order: u32) -> Record {
+    Record::Expired(Expired { sale: SaleId(1), order: OrderNumber(order) })
+}
+
+/// The place so many bytes further.
+pub fn padded(position: Position, bytes: u64) -> Position {
+    Position { offset: position.offset + bytes, ..position }
+}
