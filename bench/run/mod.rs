@@ -270,10 +270,12 @@ fn watch(
         if !measuring && now() >= window.from {
             before = cpu::process_time();
         }
-        if shows && now() >= next {
+        if now() >= next {
             let all = answers();
-            let phase = if measuring { "measuring" } else { "warming up" };
-            eprint!("\r{phase}: {:>9} answers/s   ", all - seen);
+            if shows {
+                let phase = if measuring { "measuring" } else { "warming up" };
+                eprint!("\r{phase}: {:>9} answers/s   ", all - seen);
+            }
             (seen, second) = (all, next);
         }
     }

@@ -42,7 +42,7 @@ line. Sends that were missed or late do not change the exit code.";
 #[command(after_long_help = NOTES, group(ArgGroup::new("loop").required(true)))]
 pub struct Options {
     /// The server's binary listener
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub addr: SocketAddr,
 
     /// What to ask

@@ -15,6 +15,9 @@ use super::options::Options;
 use super::random::Random;
 use crate::Failure;
 
+/// How long the server may take to greet.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long the server may take to answer all of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,7 +45,7 @@ pub fn prepare(options: &Options, key: &[u8]) -> Result<Venue, Failure> {
     let mut driver = Driver::new(config, SystemClock::new()).map_err(Failure::from_error)?;
     let commands = if options.sale.is_some() { Vec::new() } else { opening(sale, options) };
     let mut steps = Steps { commands, answered: 0, asked: 0, failure: None };
-    driver.connect(&mut steps, PATIENCE).map_err(|error| {
+    driver.connect(&mut steps, CONNECT_PATIENCE).map_err(|error| {
         Failure::new(format!("{error}; is a server listening there? (`boxoffice serve`)"))
     })?;
     steps.failure = None;
