@@ -24,7 +24,7 @@
 //! | `cli` | the programs: flags, texts, exit codes | anything |
 //! | `bench/main.rs` | `boxoffice-bench` | `client`, `load`, `protocol`, `model`, `runtime` |
 //! | `bench/memory.rs` | bytes of memory for an order | `engine`, `model` |
-//! | `bench/log.rs` | appending and recovery | `wal`, `engine`, `runtime`, `model` |
+//! | `bench/log.rs` | appending, recovery, audit | `wal`, `audit`, `engine`, `runtime`, `model` |
 //! | `bench/protocol.rs` | encoding and decoding | `protocol`, `model` |
 //!
 //! With `default-features = false, features = ["client"]` only `model`, `protocol` and `client`

@@ -13,17 +13,6 @@
 //!
 //! # The verdict
 //!
-//! | behind the end there is | verdict | why |
-//! |---|---|---|
-//! | zeros only | clean end | segments are zero-filled before use |
-//! | junk where the next frame can have gone | torn tail: zero it | that frame was in flight |
-//! | junk anywhere else | damage | no write ever went there |
-//! | an intact later frame off the chain | damage | what lay before it was durable |
-//! | a frame of the chain with impossible content | damage | no torn write has a right CRC |
-//!
-//! The next frame can have gone to one segment, within the largest frame: one frame is in
-//! flight at most. A later frame is one with a record of LSN ≥ expected. Impossible are a wrong
-//! count, padding that is not zero, and records that do not decode.
 //! | behind the end there is | verdict |
 //! |---|---|
 //! | zeros only | clean end |

@@ -160,7 +160,7 @@ impl fmt::Display for Report {
             if let Some(latencies) = latencies {
                 writeln!(
                     f,
-                    "{name:<13} {} answers, p50 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, max {:.0} µs",
+                    "{name:<13} {} answers; in µs: p50 {:.0}, p99 {:.0}, p99.9 {:.0}, max {:.0}",
                     latencies.count,
                     latencies.p50_us,
                     latencies.p99_us,
