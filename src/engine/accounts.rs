@@ -91,6 +91,12 @@ impl Accounts {
         self.index.touch(hash)
     }
 
+    /// Reads where that search goes on.
+    #[inline]
+    pub(super) fn touch_overflow(&self, hash: u32) -> u32 {
+        self.index.touch_overflow(hash)
+    }
+
     /// The account with this id and the hash of it.
     #[inline]
     pub(super) fn find(&self, hash: u32, id: AccountId) -> Option<AccountIndex> {

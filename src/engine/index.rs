@@ -152,6 +152,16 @@ impl RowIndex {
         self.bucket(partition, partition.home(hash)).hashes[0]
     }
 
+    /// Reads the bucket where that search goes on, where the first one, touched before, is full.
+    #[inline]
+    pub(super) fn touch_overflow(&self, hash: u32) -> u32 {
+        let partition = self.partitions.at(self.directory[self.place(hash)]);
+        let home = partition.home(hash);
+        let is_full = self.bucket(partition, home).is_full();
+        let at = if is_full { partition.bucket_after(home) } else { home };
+        self.bucket(partition, at).hashes[0]
+    }
+
     /// Adds a row that is not in the index yet.
     #[inline]
     pub(super) fn insert(&mut self, hash: u32, row: u32) {

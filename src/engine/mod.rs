@@ -129,8 +129,9 @@ impl Engine {
         Some(Record::Expired(Expired { sale, order: OrderNumber(due.order + 1) }))
     }
 
-    /// When [`Engine::poll_expired`] next has something to do; `None` where no hold lives. It may
-    /// be early, by as much as a tenth of a hold's time, and is never late.
+    /// When [`Engine::poll_expired`] next has something to do; `None` where no hold lives. It is
+    /// never late. It may be early, since the wheel's coarse slots start before the deadlines in
+    /// them; the call then moves holds to finer slots, a handful of times in a hold's life.
     #[must_use]
     pub fn next_expiry(&self) -> Option<TimeMs> {
         self.wheel.next().map(TimeMs)

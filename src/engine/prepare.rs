@@ -67,6 +67,12 @@ impl Engine {
             read ^= sale.requests.touch(places.request_hash);
             read ^= sale.orders.touch(places.order);
         }
+        // A sixth of all searches goes on to a second bucket. By now the first ones are there.
+        for places in together {
+            let sale = &self.sales[places.sale as usize];
+            read ^= sale.accounts.touch_overflow(places.account_hash);
+            read ^= sale.requests.touch_overflow(places.request_hash);
+        }
         black_box(read);
     }
 }

@@ -86,6 +86,12 @@ impl Requests {
         self.index.touch(hash)
     }
 
+    /// Reads where that search goes on.
+    #[inline]
+    pub(super) fn touch_overflow(&self, hash: u32) -> u32 {
+        self.index.touch_overflow(hash)
+    }
+
     /// The request with this scope, id and hash of both.
     #[inline]
     pub(super) fn find(
