@@ -100,6 +100,8 @@ pub mod admission;
 pub mod audit;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod control;
 #[cfg(feature = "server")]

@@ -6,12 +6,15 @@
 #[path = "support/naive.rs"]
 mod naive;
 
+use std::collections::BTreeSet;
+use std::mem::{Discriminant, discriminant};
+
 use boxoffice::engine::{Decision, Engine, FENCES_PER_ACCOUNT_MAX, HashSeed, outcome};
 use boxoffice::model::record::Record;
 use boxoffice::model::{
     AccountId, Command, DurationMs, Intent, ItemCounts, ItemId, ItemTerms, Line, Lines,
-    OrderNumber, OrderView, PaymentRef, Price, Quantity, Refusal, RequestId, SaleId, SaleStats,
-    SaleTerms, TimeMs, Wanted, WantedLine,
+    OrderNumber, OrderView, PaymentRef, Price, Quantity, Refusal, RefusalCode, RequestId, SaleId,
+    SaleStats, SaleTerms, TimeMs, Wanted, WantedLine,
 };
 use naive::{Flaw, Naive, Verdict};
 use proptest::prelude::*;
@@ -25,7 +28,7 @@ const REQUESTS: u128 = 24;
 /// One step of a test.
 #[derive(Clone, Debug)]
 enum Step {
-    Command(Command),
+    Command(Box<Command>),
     /// Sends the command of an earlier step again.
     Again(prop::sample::Index),
     Pass(u64),
@@ -33,16 +36,26 @@ enum Step {
     Expire(usize),
 }
 
+fn send(command: Command) -> Step {
+    Step::Command(Box::new(command))
+}
+
 /// The engine under test, with the log that its server would have written.
 struct Shard {
     engine: Engine,
     log: Vec<Record>,
     now: TimeMs,
+    refused: BTreeSet<RefusalCode>,
 }
 
 impl Shard {
     fn new() -> Self {
-        Self { engine: Engine::new(HashSeed([1, 2])), log: Vec::new(), now: START }
+        Self {
+            engine: Engine::new(HashSeed([1, 2])),
+            log: Vec::new(),
+            now: START,
+            refused: BTreeSet::new(),
+        }
     }
 
     fn commit(&mut self, record: Record) {
@@ -58,7 +71,10 @@ impl Shard {
                 Verdict::Executed(outcome)
             }
             Ok(Decision::Replayed(outcome)) => Verdict::Repeated(outcome),
-            Err(refusal) => Verdict::Refused(refusal),
+            Err(refusal) => {
+                self.refused.insert(refusal.code());
+                Verdict::Refused(refusal)
+            }
         }
     }
 
@@ -142,7 +158,7 @@ fn compare(steps: &[Step], flaw: Option<Flaw>) -> Result<Shard, String> {
             Step::Command(command) => {
                 let engine = shard.execute(command);
                 same(&engine, &naive.execute(command, shard.now), &format!("{command:?}"))?;
-                sent.push(command.clone());
+                sent.push(command.as_ref().clone());
             }
             Step::Again(_) if sent.is_empty() => {}
             Step::Again(index) => {
@@ -325,20 +341,20 @@ fn command() -> impl Strategy<Value = Command> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        16 => command().prop_map(Step::Command),
+        16 => command().prop_map(send),
         3 => any::<prop::sample::Index>().prop_map(Step::Again),
         3 => prop_oneof![0..3_u64, Just(1_000), 0..5_000_u64, Just(4_000)].prop_map(Step::Pass),
         1 => (0..4_usize).prop_map(Step::Expire),
     ];
     prop::collection::vec(step, 1..160)
-        .prop_map(|steps| prologue().into_iter().map(Step::Command).chain(steps).collect())
+        .prop_map(|steps| prologue().into_iter().map(send).chain(steps).collect())
 }
 
 // --- The tests ---------------------------------------------------------------------------------
 
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    ProptestConfig { cases: cases.unwrap_or(250), max_shrink_iters: 20_000, ..Default::default() }
+    ProptestConfig { cases: cases.unwrap_or(120), max_shrink_iters: 20_000, ..Default::default() }
 }
 
 proptest! {
@@ -475,11 +491,45 @@ fn fences_are_bounded_per_account() {
     let most = u128::from(FENCES_PER_ACCOUNT_MAX);
     let fences = (0..most).map(|request| fence(1, request));
     let more = [fence(1, 0), fence(1, most), fence(2, most)];
-    let steps: Vec<Step> =
-        prologue().into_iter().chain(fences).chain(more).map(Step::Command).collect();
+    let steps: Vec<Step> = prologue().into_iter().chain(fences).chain(more).map(send).collect();
     let shard = compare(&steps, None).unwrap_or_else(|difference| panic!("{difference}"));
     let refused = shard.engine.decide(&fence(1, most), shard.now);
     assert_eq!(refused, Err(Refusal::AccountLimit));
+}
+
+/// The random steps are worth something: they lead to every kind of record and of refusal.
+#[test]
+fn the_steps_reach_every_answer() {
+    let mut runner = TestRunner::deterministic();
+    let mut records: Vec<Discriminant<Record>> = Vec::new();
+    let mut refused = BTreeSet::new();
+    for _ in 0..150 {
+        let steps = steps().new_tree(&mut runner).expect("steps").current();
+        let shard = compare(&steps, None).unwrap_or_else(|difference| panic!("{difference}"));
+        refused.extend(shard.refused);
+        for kind in shard.log.iter().map(discriminant) {
+            if !records.contains(&kind) {
+                records.push(kind);
+            }
+        }
+    }
+    assert_eq!(records.len(), 12, "kinds of records");
+    let expected = [
+        RefusalCode::SoldOut,
+        RefusalCode::NoneNow,
+        RefusalCode::AccountLimit,
+        RefusalCode::NotOpen,
+        RefusalCode::Paused,
+        RefusalCode::Closed,
+        RefusalCode::HoldExpired,
+        RefusalCode::WrongState,
+        RefusalCode::KeyConflict,
+        RefusalCode::PriceMismatch,
+        RefusalCode::NotFound,
+        RefusalCode::BadRequest,
+        RefusalCode::Forbidden,
+    ];
+    assert_eq!(refused, BTreeSet::from(expected));
 }
 
 /// The canary of the comparison: a model with one rule broken is told apart.

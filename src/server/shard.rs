@@ -165,6 +165,8 @@ impl<C: Clock> Shard<C> {
                 let listener = (LOG_TOKEN.0 - 1 - token.0) as usize;
                 match socket {
                     Ok(socket) => self.open(socket),
+                    // The server stops, and accepts no more.
+                    Err(_) if self.listeners.is_empty() => {}
                     Err(error) => tracing::warn!(%error, "cannot accept a connection"),
                 }
                 if !more {

@@ -51,6 +51,14 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
+/// How an order begins.
+#[derive(Clone, Copy)]
+enum NewOrder {
+    /// With the time to live that the buyer asks for.
+    Hold(Option<DurationMs>),
+    Purchase,
+}
+
 #[derive(Clone)]
 struct Order {
     account: AccountId,
@@ -169,11 +177,11 @@ impl Naive {
             Command::CloseSale { sale } => self.set_state(*sale, SaleState::Closed, now),
             Command::Hold { intent, lines, ttl } => {
                 let wanted = lines.as_slice().iter().map(|w| (w.line, w.price)).collect();
-                self.new_order(*intent, wanted, Some(*ttl), now)
+                self.new_order(*intent, wanted, NewOrder::Hold(*ttl), now)
             }
             Command::Buy { intent, lines, .. } => {
                 let wanted = lines.as_slice().iter().map(|w| (w.line, w.price)).collect();
-                self.new_order(*intent, wanted, None, now)
+                self.new_order(*intent, wanted, NewOrder::Purchase, now)
             }
             Command::Confirm { intent, order, lines, .. } => {
                 self.confirm(*intent, *order, lines.as_ref(), now)
@@ -353,12 +361,12 @@ impl Naive {
         }
     }
 
-    /// A hold (`ttl` given) or a purchase.
+    /// A hold or a purchase.
     fn new_order(
         &mut self,
         intent: Intent,
         wanted: Vec<(Line, Option<boxoffice::model::Price>)>,
-        ttl: Option<Option<DurationMs>>,
+        order: NewOrder,
         now: TimeMs,
     ) -> Judged {
         let sale = &self.sales[&intent.sale];
@@ -371,7 +379,7 @@ impl Naive {
             }
         }
         let mut lives = 0;
-        if let Some(asked) = ttl {
+        if let NewOrder::Hold(asked) = order {
             lives = asked.unwrap_or(sale.terms.hold_ttl).0;
             if lives < 1_000 || lives > sale.terms.hold_ttl.0 {
                 return bad(Field::Ttl);
@@ -379,7 +387,7 @@ impl Naive {
         }
         for (line, price) in &wanted {
             let Some(terms) = sale.items.get(&line.item) else { return bad(Field::Item) };
-            if price.is_some_and(|price| price != terms.price) {
+            if price.is_some_and(|seen| seen != terms.price) {
                 return Err(Refusal::PriceMismatch);
             }
         }
@@ -390,19 +398,17 @@ impl Naive {
         self.limits(sale, intent.account, &lines)?;
         self.stock(sale, &lines, now)?;
         let deadline = TimeMs((now.0 + u64::from(lives)).min((1 << 48) - 1));
-        let state = if ttl.is_some() { OrderState::Held } else { OrderState::Confirmed };
+        let state = match order {
+            NewOrder::Hold(_) => OrderState::Held,
+            NewOrder::Purchase => OrderState::Confirmed,
+        };
         let sale = self.sales.get_mut(&intent.sale).unwrap();
-        sale.orders.push(Order {
-            account: intent.account,
-            state,
-            lines,
-            deadline,
-            extended: false,
-        });
-        let order = OrderNumber(sale.orders.len() as u32);
-        Ok(Some(match ttl {
-            Some(_) => Outcome::Held { order, expires_at: deadline },
-            None => Outcome::Confirmed { order },
+        let account = intent.account;
+        sale.orders.push(Order { account, state, lines, deadline, extended: false });
+        let number = OrderNumber(sale.orders.len() as u32);
+        Ok(Some(match order {
+            NewOrder::Hold(_) => Outcome::Held { order: number, expires_at: deadline },
+            NewOrder::Purchase => Outcome::Confirmed { order: number },
         }))
     }
 

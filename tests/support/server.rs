@@ -185,14 +185,19 @@ impl Server {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks it to stop (SIGTERM) and waits until it has.
-    pub fn terminate(&mut self) -> ExitStatus {
+    /// Asks it to stop (SIGTERM).
+    pub fn ask_to_stop(&self) {
         // The shell's own `kill`: a minimal system has no program of that name.
         let asked = Command::new("sh")
             .args(["-c", "kill -TERM \"$1\"", "sh", &self.pid().to_string()])
             .status()
             .expect("a shell can be run");
         assert!(asked.success(), "the server had ended before it was stopped:\n{}", self.log());
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_stop();
         self.wait()
     }
 
