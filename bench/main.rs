@@ -18,7 +18,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Asks at a fixed rate or as fast as answers come, and reports rates and latencies.
+    /// Asks at a fixed rate or as fast as answers come, and reports rates and latencies. Of
+    /// a flag that is given twice, the last counts.
+    #[command(args_override_self = true)]
     Run(run::Options),
 }
 

@@ -235,7 +235,7 @@ fn work(
     let load = driver.run(&mut shopper, load, window.until)?;
     let traffic = driver.traffic().since(before);
     let missed_sends = match load {
-        Load::Open(pace) => pace.missed(window.from, window.until),
+        Load::Open(pace) => pace.missed(window.until),
         Load::Closed | Load::Idle => 0,
     };
     driver.drain(&mut shopper, window.until.after(DRAIN_PATIENCE))?;

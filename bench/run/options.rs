@@ -31,8 +31,8 @@ pipeline slots are taken, leaves late; if no slot came free before the end of th
 among `missed_sends`. Those that left more than 1 ms late are `late_sends`. In a closed loop \
 (--closed) a request is meant to leave when it leaves.
 
-Success and refusal are measured apart. Only requests meant to leave after the warm-up count; \
-`achieved_rate` counts the answers that came after it.
+Success and refusal are measured apart. Only requests that leave after the warm-up count, each \
+with its whole latency; `achieved_rate` counts the answers that come after the warm-up.
 
 Exit codes: 0 it ran; 1 it could not connect, or requests were lost in the run; 2 wrong command \
 line. Sends that were missed or late do not change the exit code.";

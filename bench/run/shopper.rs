@@ -243,7 +243,13 @@ mod tests {
     }
 
     fn answer(shopper: &mut Shopper, tag: Tag, answer: &Result<Answer, Refusal>) {
-        shopper.answered(&Answered { tag, intended: Nanos(0), now: Nanos(1), answer });
+        shopper.answered(&Answered {
+            tag,
+            intended: Nanos(0),
+            sent: Nanos(0),
+            now: Nanos(1),
+            answer,
+        });
     }
 
     fn held(order: u32) -> Answer {

@@ -325,7 +325,7 @@ impl Driver {
                 }
                 continue;
             };
-            let correlation = self.table.take(Pending { tag: planned.tag, intended });
+            let correlation = self.table.take(Pending { tag: planned.tag, intended, sent: now });
             let out = self.connections[connection.0 as usize].outbound(connection, &mut self.ready);
             match planned.ask {
                 Ask::Command(command) => encode_command(out, correlation, command),
@@ -513,8 +513,8 @@ impl Answers<'_> {
         match Response::decode(frame)? {
             Response::Answer(answer) => {
                 match (self.table.settle(self.index, frame.correlation), &answer) {
-                    (Some(Pending { tag, intended }), answer) => {
-                        script.answered(&Answered { tag, intended, now, answer });
+                    (Some(Pending { tag, intended, sent }), answer) => {
+                        script.answered(&Answered { tag, intended, sent, now, answer });
                         Ok(())
                     }
                     (None, Err(refusal)) if frame.correlation == GREETING => {
@@ -738,7 +738,7 @@ mod tests {
             panic!("the load comes back as it stands")
         };
         driver.drain(&mut book, driver.now().after(PATIENCE)).expect("it drains");
-        assert_eq!(book.asked + rest.missed(start, until), 1_000);
+        assert_eq!(book.asked + rest.missed(until), 1_000);
         for (n, intended) in book.intended.iter().enumerate() {
             assert_eq!(intended.0, start.0 + n as u64 * 200_000);
         }

@@ -76,6 +76,8 @@ pub struct Answered<'a> {
     pub tag: Tag,
     /// When the request was meant to leave.
     pub intended: Nanos,
+    /// When it left.
+    pub sent: Nanos,
     /// When the answer was there.
     pub now: Nanos,
     /// The answer.

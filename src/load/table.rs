@@ -23,6 +23,8 @@ pub struct Pending {
     pub tag: Tag,
     /// When it was meant to leave.
     pub intended: Nanos,
+    /// When it left.
+    pub sent: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +160,7 @@ mod tests {
     use super::*;
 
     fn pending(n: u64) -> Pending {
-        Pending { tag: Tag(n), intended: Nanos(n * 10) }
+        Pending { tag: Tag(n), intended: Nanos(n * 10), sent: Nanos(n * 10 + 1) }
     }
 
     const A: ConnectionIndex = ConnectionIndex(0);

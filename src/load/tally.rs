@@ -1,7 +1,9 @@
 //! What a script counts: latencies of successes and of refusals apart, refusals by code, errors
 //! by code, sends that left late. Tallies of several threads merge into one.
 //!
-//! Only what was meant to leave inside the window counts, so a warm-up leaves no trace.
+//! A request counts if it left after the start of the window and was meant to leave before its
+//! end: a warm-up leaves no trace, a backlog that it leaves behind is measured whole, and nothing
+//! that should have been sent in time falls out at the end.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +26,7 @@ const LATENCY_MAX: u64 = 3_600 * 1_000_000_000;
 /// How exact a histogram is, in decimal digits.
 const DIGITS: u8 = 3;
 
-/// What a tally looks at: `[from, until)`.
+/// What a tally looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Its start: the end of the warm-up.
@@ -39,6 +41,11 @@ impl Window {
 
     fn contains(self, time: Nanos) -> bool {
         self.from <= time && time < self.until
+    }
+
+    /// Whether a request counts: it left after the start, and was meant to leave before the end.
+    fn counts(self, intended: Nanos, sent: Nanos) -> bool {
+        self.from <= sent && intended < self.until
     }
 }
 
@@ -75,7 +82,7 @@ impl Tally {
     /// A request leaves.
     #[inline]
     pub fn sending(&mut self, intended: Nanos, now: Nanos) {
-        if now.since(intended) > LATE && self.window.contains(intended) {
+        if now.since(intended) > LATE && self.window.counts(intended, now) {
             self.late_sends += 1;
         }
     }
@@ -84,7 +91,7 @@ impl Tally {
     #[inline]
     pub fn answered(&mut self, answered: &Answered<'_>) {
         self.answered += u64::from(self.window.contains(answered.now));
-        if !self.window.contains(answered.intended) {
+        if !self.window.counts(answered.intended, answered.sent) {
             return;
         }
         match answered.answer {
@@ -115,7 +122,7 @@ impl Tally {
         self.late_sends += other.late_sends;
     }
 
-    /// Answers that came inside the window, whenever they were meant to be asked for.
+    /// Answers that came inside the window, whenever they were asked for.
     #[must_use]
     pub const fn answers_in_window(&self) -> u64 {
         self.answered
@@ -217,9 +224,10 @@ mod tests {
         Tally::new(Window { from: Nanos(SECOND), until: Nanos(2 * SECOND) })
     }
 
-    fn answer(tally: &mut Tally, intended: u64, now: u64, answer: &Result<Answer, Refusal>) {
-        let (intended, now) = (Nanos(intended), Nanos(now));
-        tally.answered(&Answered { tag: Tag(0), intended, now, answer });
+    /// A request that leaves on time.
+    fn answer(tally: &mut Tally, sent: u64, now: u64, answer: &Result<Answer, Refusal>) {
+        let (sent, now) = (Nanos(sent), Nanos(now));
+        tally.answered(&Answered { tag: Tag(0), intended: sent, sent, now, answer });
     }
 
     const DONE: Result<Answer, Refusal> = Ok(Answer { outcome: Outcome::Done, replayed: false });
@@ -243,6 +251,25 @@ mod tests {
         assert!(near(p999_us, 999.0) && near(max_us, 1_000.0));
         assert_eq!(tally.answers_in_window(), 1_001, "an answer counts when it comes");
         assert_eq!(tally.refused().latencies.count, 0);
+    }
+
+    #[test]
+    fn a_backlog_from_the_warm_up_is_measured_whole() {
+        let mut tally = tally();
+        let (intended, sent, now) = (Nanos(0), Nanos(SECOND), Nanos(SECOND + 1_000));
+        tally.sending(intended, sent);
+        tally.answered(&Answered { tag: Tag(0), intended, sent, now, answer: &DONE });
+        assert_eq!((tally.success().count, tally.late_sends()), (1, 1));
+        assert!(near(tally.success().max_us, 1_000_001.0));
+    }
+
+    #[test]
+    fn a_send_that_slips_over_the_end_counts() {
+        let mut tally = tally();
+        let (intended, sent) = (Nanos(2 * SECOND - 1), Nanos(2 * SECOND + 5_000));
+        let now = Nanos(2 * SECOND + 9_000);
+        tally.answered(&Answered { tag: Tag(0), intended, sent, now, answer: &DONE });
+        assert_eq!((tally.success().count, tally.answers_in_window()), (1, 0));
     }
 
     #[test]
@@ -272,7 +299,7 @@ mod tests {
     fn a_late_send_is_more_than_a_millisecond_behind() {
         let mut tally = tally();
         tally.sending(Nanos(SECOND), Nanos(SECOND + LATE));
-        tally.sending(Nanos(SECOND - 1), Nanos(SECOND + 5 * LATE));
+        tally.sending(Nanos(SECOND - 5 * LATE), Nanos(SECOND - 1));
         assert_eq!(tally.late_sends(), 0);
         tally.sending(Nanos(SECOND), Nanos(SECOND + LATE + 1));
         assert_eq!(tally.late_sends(), 1);
@@ -286,7 +313,7 @@ mod tests {
         answer(&mut two, SECOND, SECOND + 9_000, &Err(Refusal::Paused));
         one.error("CONNECTION_CLOSED");
         two.error("CONNECTION_CLOSED");
-        two.sending(Nanos(SECOND), Nanos(2 * SECOND));
+        two.sending(Nanos(SECOND), Nanos(SECOND + 2 * LATE));
         one.merge(&two);
         assert_eq!((one.success().count, one.refused().latencies.count), (2, 1));
         assert_eq!((one.answers_in_window(), one.late_sends()), (3, 1));
