@@ -142,7 +142,7 @@ pub enum Event {
         /// How many bytes went out.
         result: io::Result<usize>,
     },
-    /// A write ended, durably where it succeeded.
+    /// A write ended, durably where it succeeded. One that came short is a failure.
     Written {
         /// The writer's token.
         token: Token,
@@ -167,6 +167,7 @@ enum InFlight {
     Send(Vec<u8>),
     Write {
         buffer: AlignedBuffer,
+        len: usize,
         synced_by: SyncMethod,
         written: Option<io::Result<usize>>,
     },
@@ -279,7 +280,7 @@ impl Ring {
         assert!(len <= buffer.len(), "a write stays inside its buffer");
         let file = Fd(file.as_raw_fd());
         let entry = opcode::Write::new(file, buffer.as_ptr(), len as u32).offset(offset).build();
-        let write = InFlight::Write { buffer, synced_by: method, written: None };
+        let write = InFlight::Write { buffer, len, synced_by: method, written: None };
         match method {
             SyncMethod::DataSync => {
                 self.push(entry, token, write);
@@ -434,15 +435,15 @@ fn ended_event(ended: InFlight, token: Token, result: io::Result<usize>) -> Opti
     match ended {
         InFlight::Connect { .. } => Some(Event::Connected { token, result: result.map(|_| ()) }),
         InFlight::Send(buffer) => Some(Event::Sent { token, buffer, result }),
-        InFlight::Write { buffer, written, .. } => {
+        InFlight::Write { buffer, len, written, .. } => {
             // Behind a write that failed or came short, its flush is cancelled: the write's own
             // result says more.
-            let result = match written {
-                Some(Ok(len)) => result.map(|_| len),
-                Some(Err(error)) => Err(error),
-                None => result,
+            let (written, flushed) = match written {
+                Some(written) => (written, result.map(|_| ())),
+                None => (result, Ok(())),
             };
-            Some(Event::Written { token, buffer, result })
+            let result = written.and_then(|written| whole(written, len)).and(flushed);
+            Some(Event::Written { token, buffer, result: result.map(|()| len) })
         }
         InFlight::Wake(count) => {
             assert_ne!(*count, [0; 8], "an eventfd is read only once it was written");
@@ -450,6 +451,15 @@ fn ended_event(ended: InFlight, token: Token, result: io::Result<usize>) -> Opti
         }
         InFlight::Accept | InFlight::Receive | InFlight::Cancel => None,
     }
+}
+
+/// A write that was cut short left a frame that cannot be read.
+fn whole(written: usize, len: usize) -> io::Result<()> {
+    if written == len {
+        return Ok(());
+    }
+    let message = format!("only {written} of {len} bytes were written");
+    Err(io::Error::new(io::ErrorKind::WriteZero, message))
 }
 
 fn user_data(slot: u32, token: Token) -> u64 {
@@ -591,6 +601,23 @@ mod tests {
             let bytes = std::fs::read(&path).expect("it reads");
             assert!(bytes[..4096].iter().all(|byte| *byte == 0));
             assert!(bytes[4096..].iter().all(|byte| *byte == fill));
+        }
+    }
+
+    /// A pipe takes as much as it has room for, as a disk or a limit on file sizes may.
+    #[test]
+    fn a_write_that_comes_short_has_failed() {
+        for method in [SyncMethod::DataSync, SyncMethod::Flush] {
+            let mut ring = Ring::new(&CONFIG).expect("a ring");
+            let (_reader, writer) = io::pipe().expect("a pipe");
+            let buffer = AlignedBuffer::new(1 << 20);
+            ring.write(writer.as_fd(), Token(5), (buffer, 1 << 20), 0, method);
+            let [Event::Written { result: Err(error), .. }] =
+                <[Event; 1]>::try_from(next_events(&mut ring)).expect("one event")
+            else {
+                panic!("a pipe has no room for so much")
+            };
+            assert_eq!(error.kind(), io::ErrorKind::WriteZero, "{error}");
         }
     }
 

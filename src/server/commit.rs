@@ -9,6 +9,10 @@ use crate::model::{Lsn, Record, ShardIndex, TimeMs};
 use crate::runtime::AlignedBuffer;
 use crate::wal::{Batch, FRAME_BYTES_MAX, LogWriter, SealedFrame, Segment};
 
+/// Answers that wait for the disk, in bytes; then no request is taken. Most answers are small,
+/// but a thousand listings of a large sale are not.
+pub(super) const PARKED_BYTES_MAX: usize = 8 << 20;
+
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Destination {
@@ -83,10 +87,15 @@ impl CommitQueue {
         self.writer.now(&self.filling, clock)
     }
 
-    /// Whether one more record fits. Before each decision: a record that does not fit cannot be
-    /// undone.
+    /// Whether one more record fits, and its answer. Before each decision: a record that does not
+    /// fit cannot be undone.
     pub(super) fn has_room(&self) -> bool {
-        self.filling.has_room()
+        self.filling.has_room() && self.parked_bytes() < PARKED_BYTES_MAX
+    }
+
+    /// The answers that wait for the disk, in bytes.
+    pub(super) fn parked_bytes(&self) -> usize {
+        self.behind_filling.bytes.len() + self.behind_flying.bytes.len()
     }
 
     pub(super) fn append(&mut self, now: TimeMs, record: &Record) {

@@ -61,8 +61,17 @@ pub(super) struct Connection {
     pub ended: bool,
     /// Requests that were taken and not answered.
     pub in_flight: u32,
-    /// When the last whole request arrived, or the last send went out.
+    /// When the last whole request arrived, or the last send ended.
     pub active_at: Duration,
+    /// When the last send began.
+    pub sent_at: Duration,
+}
+
+impl Connection {
+    /// Whether requests or answers of this connection are on their way.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.in_flight > 0 || self.stalled || self.sending || !self.output.is_empty()
+    }
 }
 
 /// The connections of one shard.
@@ -102,6 +111,7 @@ impl Connections {
             ended: false,
             in_flight: 0,
             active_at: now,
+            sent_at: now,
         });
         Some(ConnectionId { slot, generation: self.generation })
     }

@@ -3,7 +3,7 @@
 use super::commit::Destination;
 use super::connection::{ConnectionId, Fault, Phase};
 use super::mail::{Ask, Mail};
-use super::service::{IN_FLIGHT_MAX, OUTPUT_BYTES_MAX, Service, deliver};
+use super::service::{Service, deliver};
 use crate::engine::{self, Decision};
 use crate::model::{Answer, Command, Outcome, Query, Refusal, Scopes, ShardIndex};
 use crate::protocol::binary::{
@@ -36,6 +36,10 @@ impl Service {
             if rest.is_empty() {
                 return taken;
             }
+            // Whatever the last request, or the end of a send, made of the connection.
+            if !matches!(self.connections.at(slot).phase, Phase::Greeting | Phase::Serving(_)) {
+                return bytes.len();
+            }
             if !self.may_take(slot) {
                 let connection = self.connections.at(slot);
                 connection.stalled = true;
@@ -50,20 +54,13 @@ impl Service {
                 }
                 Err(error) => self.fail(slot, 0, error),
             }
-            if !matches!(self.connections.at(slot).phase, Phase::Greeting | Phase::Serving(_)) {
-                return bytes.len();
-            }
         }
     }
 
     /// Whether one more request of this connection may be taken. If not, the connection stalls:
     /// nothing is dropped, and its peer feels the pressure.
-    fn may_take(&mut self, slot: u32) -> bool {
-        let connection = self.connections.at(slot);
-        connection.in_flight < IN_FLIGHT_MAX
-            && connection.output.len() < OUTPUT_BYTES_MAX
-            && self.log.has_room()
-            && self.mail_has_room()
+    fn may_take(&self, slot: u32) -> bool {
+        self.is_within_bounds(slot) && self.log.has_room() && self.mail_has_room()
     }
 
     fn handle_frame(&mut self, slot: u32, frame: &Frame<'_>) {

@@ -37,6 +37,10 @@ const EXPIRIES_PER_TURN: usize = 256;
 /// Connections whose time-outs are looked at in one turn, at most.
 const SWEEP_PER_TURN: u32 = 512;
 
+/// How long a connection of a stopping server says nothing before it is closed: what its peer
+/// had sent when the server was told to stop has arrived by then.
+const DRAIN_QUIET: Duration = Duration::from_millis(50);
+
 /// How often every connection's time-outs are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -218,6 +222,7 @@ impl Service {
     /// The server stops: what was taken is answered, what comes is refused, then all is closed.
     pub fn handle_drain(&mut self) {
         self.draining = true;
+        self.sweep_due = self.monotonic;
     }
 
     /// What is due by itself, once a turn: expired holds, stalled connections, time-outs.
@@ -254,7 +259,7 @@ impl Service {
                 continue;
             }
             connection.sending = true;
-            connection.active_at = self.monotonic;
+            connection.sent_at = self.monotonic;
             let spare = self.spare_buffers.pop().unwrap_or_default();
             return Some((slot, std::mem::replace(&mut connection.output, spare)));
         }
@@ -290,7 +295,8 @@ impl Service {
     /// Whether there is work that waits for nothing but the next turn.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        let can_resume = !self.stalled.is_empty() && self.log.has_room() && self.mail_has_room();
+        let has_room = self.log.has_room() && self.mail_has_room();
+        let can_resume = has_room && self.stalled.iter().any(|slot| self.is_within_bounds(*slot));
         !self.log.is_starved() && (can_resume || (self.expiries_wait && self.log.has_room()))
     }
 
@@ -299,10 +305,9 @@ impl Service {
     pub fn sleep(&self) -> Option<Duration> {
         let sweep =
             (self.connections.len() > 0).then(|| self.sweep_due.saturating_sub(self.monotonic));
-        let expiry = self
-            .engine
-            .next_expiry()
-            .map(|due| Duration::from_millis(due.0.saturating_sub(self.clock.0)));
+        // Without room in the log a hold cannot expire, and the disk's answer wakes the driver.
+        let expiry = self.engine.next_expiry().filter(|_| self.log.has_room());
+        let expiry = expiry.map(|due| Duration::from_millis(due.0.saturating_sub(self.clock.0)));
         match (sweep, expiry) {
             (Some(sweep), Some(expiry)) => Some(sweep.min(expiry)),
             (sweep, expiry) => sweep.or(expiry),
@@ -334,6 +339,13 @@ impl Service {
             self.engine.apply(&record);
         }
         self.expiries_wait = true;
+    }
+
+    /// Whether a connection has room for one more request and its answer.
+    pub(super) fn is_within_bounds(&self, slot: u32) -> bool {
+        self.connections.get(slot).is_some_and(|connection| {
+            connection.in_flight < IN_FLIGHT_MAX && connection.output.len() < OUTPUT_BYTES_MAX
+        })
     }
 
     /// Whether requests may be taken as far as the other shards are concerned.
@@ -387,12 +399,12 @@ impl Service {
         let end = self.connections.slots().min(self.sweep_next.saturating_add(SWEEP_PER_TURN));
         for slot in self.sweep_next..end {
             let Some(connection) = self.connections.get(slot) else { continue };
-            let since = self.monotonic.saturating_sub(connection.active_at);
-            let is_waiting = connection.in_flight > 0 || connection.stalled;
             let is_over = if connection.sending {
-                since >= self.config.send_timeout
+                self.monotonic.saturating_sub(connection.sent_at) >= self.config.send_timeout
             } else {
-                !is_waiting && (since >= self.config.idle_timeout || self.draining)
+                let timeout = if self.draining { DRAIN_QUIET } else { self.config.idle_timeout };
+                !connection.is_waited_for()
+                    && self.monotonic.saturating_sub(connection.active_at) >= timeout
             };
             if is_over {
                 self.close(slot);
@@ -430,5 +442,221 @@ pub(super) fn deliver(
             let frames = Frames::copy_of(bytes);
             mail[usize::from(shard.0)].push_back(Mail::Answer { connection, frames });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::HashSeed;
+    use crate::model::{
+        Answer, Command, ItemId, ItemTerms, Outcome, Price, Quantity, Query, Refusal, SaleId,
+        SaleTerms, Scopes,
+    };
+    use crate::protocol::binary::{
+        Hello, Response, encode_command, encode_hello, encode_query, frame,
+    };
+    use crate::wal::{Identity, LogId, Position, Recovered, SegmentIndex};
+
+    const SALE: SaleId = SaleId(1);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A shard whose sends and log writes end when the test says so.
+    struct Desk {
+        service: Service,
+        slot: u32,
+        sending: Option<Vec<u8>>,
+        writing: Option<Write>,
+    }
+
+    impl Desk {
+        /// With one connection that was let in.
+        fn new() -> Self {
+            let segment = Segment { index: SegmentIndex::FIRST, bytes: 64 << 20 };
+            let (shard, shards) = (ShardIndex(0), NonZeroU16::MIN);
+            let log = LogWriter::new(&Recovered {
+                identity: Identity { log: LogId(1), shard, shards },
+                segment,
+                end: Position { segment: segment.index, offset: 4096 },
+                next_lsn: Lsn(1),
+                previous_crc: 0,
+                last_time: TimeMs(0),
+                frames: 0,
+                records: 0,
+                torn: None,
+                prepared: vec![],
+            });
+            let welcome = Welcome {
+                version: 1,
+                scopes: Scopes::ALL,
+                shard,
+                frame_bytes_max: 65_536,
+                in_flight_max: IN_FLIGHT_MAX,
+                boot: 1,
+                ports: vec![1],
+            };
+            let config = ServiceConfig {
+                index: shard,
+                shards,
+                connections_max: 10,
+                idle_timeout: 300 * SECOND,
+                send_timeout: 10 * SECOND,
+                welcome,
+                keys: None,
+            };
+            let mut service = Service::new(config, Engine::new(HashSeed([1, 2])), log);
+            service.handle_time(TimeMs(1), SECOND);
+            let slot = service.handle_open().expect("there is room").slot;
+            let mut desk = Self { service, slot, sending: None, writing: None };
+            desk.receive(|out| encode_hello(out, 1, &Hello { key: b"", name: "" }));
+            desk.poll();
+            assert_eq!(desk.sent().len(), 1, "it is let in");
+            desk
+        }
+
+        fn receive(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+            let mut bytes = Vec::new();
+            encode(&mut bytes);
+            self.service.handle_bytes(self.slot, &bytes);
+        }
+
+        /// A command that has to be logged.
+        fn receive_command(&mut self, sale: SaleId) {
+            let command = Command::DefineSale { sale, terms: SaleTerms::default() };
+            self.receive(|out| encode_command(out, 2, &command));
+        }
+
+        fn receive_queries(&mut self, count: u32, query: Query) {
+            self.receive(|out| (0..count).for_each(|_| encode_query(out, 3, &query)));
+        }
+
+        /// Takes what is to be done.
+        fn poll(&mut self) {
+            if self.writing.is_none() {
+                self.writing = self.service.poll_write();
+            }
+            if let Some((slot, buffer)) = self.service.poll_send() {
+                assert_eq!((slot, self.sending.replace(buffer)), (self.slot, None));
+            }
+        }
+
+        /// Ends the send; what it sent.
+        fn sent(&mut self) -> Vec<Response> {
+            let buffer = self.sending.take().expect("a send is in flight");
+            let mut responses = Vec::new();
+            let mut rest = &buffer[..];
+            while let Some(frame) = frame(rest).expect("whole frames") {
+                responses.push(Response::decode(&frame).expect("a response"));
+                rest = &rest[frame.len..];
+            }
+            self.service.handle_sent(self.slot, buffer, true);
+            responses
+        }
+
+        fn written(&mut self) {
+            let write = self.writing.take().expect("a write is in flight");
+            self.service.handle_written(write.buffer);
+        }
+    }
+
+    const STATS: Query = Query::Stats { sale: SALE };
+
+    #[test]
+    fn a_connection_that_failed_takes_no_more_of_what_it_sent() {
+        let mut desk = Desk::new();
+        desk.receive_queries(1, STATS);
+        desk.poll();
+        desk.receive_command(SALE);
+        desk.poll();
+        desk.receive_queries(2 * IN_FLIGHT_MAX, STATS);
+        // The disk has everything in the very turn in which the peer goes.
+        desk.written();
+        let buffer = desk.sending.take().expect("a send is in flight");
+        desk.service.handle_sent(desk.slot, buffer, false);
+        desk.service.handle_turn();
+        assert!(desk.service.poll_send().is_none(), "nobody is there to send to");
+        assert_eq!(desk.service.poll_close(), Some(desk.slot));
+        assert_eq!(desk.service.poll_close(), None, "a socket is closed once");
+    }
+
+    #[test]
+    fn a_stop_waits_for_the_answers_that_are_due() {
+        let mut desk = Desk::new();
+        desk.receive_command(SALE);
+        desk.poll();
+        desk.service.handle_drain();
+        desk.service.handle_time(TimeMs(1), 3 * SECOND);
+        desk.written();
+        desk.service.handle_turn();
+        desk.poll();
+        let done = Answer { outcome: Outcome::Done, replayed: false };
+        assert_eq!(desk.sent(), [Response::Answer(Ok(done))]);
+        // What was on its way is refused, not cut off.
+        desk.service.handle_turn();
+        assert_eq!(desk.service.poll_close(), None);
+        desk.receive_command(SaleId(2));
+        desk.poll();
+        assert_eq!(desk.sent(), [Response::Answer(Err(Refusal::Draining))]);
+        desk.service.handle_time(TimeMs(1), 4 * SECOND);
+        desk.service.handle_turn();
+        assert_eq!(desk.service.poll_close(), Some(desk.slot));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_leaves_the_shard_asleep() {
+        let mut desk = Desk::new();
+        desk.receive_queries(50_000, STATS);
+        desk.poll();
+        desk.service.handle_turn();
+        assert!(!desk.service.stalled.is_empty(), "it has more to say than it may");
+        assert!(!desk.service.is_busy(), "and has to read first");
+        let mut answers = desk.sent().len();
+        while answers < 50_000 {
+            desk.poll();
+            desk.service.handle_turn();
+            answers += desk.sent().len();
+        }
+        assert!(desk.service.stalled.is_empty());
+    }
+
+    #[test]
+    fn requests_do_not_excuse_a_peer_that_takes_no_answers() {
+        let mut desk = Desk::new();
+        desk.receive_queries(1, STATS);
+        desk.poll();
+        for second in 2..=11 {
+            desk.service.handle_turn();
+            assert_eq!(desk.service.poll_close(), None, "it has 10 seconds");
+            desk.service.handle_time(TimeMs(1), second * SECOND);
+            desk.receive_queries(1, STATS);
+        }
+        desk.service.handle_turn();
+        assert_eq!(desk.service.poll_close(), Some(desk.slot));
+    }
+
+    #[test]
+    fn large_answers_that_wait_for_the_disk_are_bounded() {
+        let mut desk = Desk::new();
+        desk.receive_command(SALE);
+        let terms = ItemTerms { capacity: Quantity(1), price: Price(1), account_limit: None };
+        for item in (0..1_024).map(ItemId) {
+            let command = Command::DefineItem { sale: SALE, item, terms };
+            desk.receive(|out| encode_command(out, 2, &command));
+        }
+        desk.poll();
+        desk.poll();
+        let answer_bytes = 64 * 1024;
+        let query = Query::Availability { sale: SALE };
+        let mut slots = vec![];
+        for _ in 0..9 {
+            let slot = desk.service.handle_open().expect("there is room").slot;
+            desk.slot = slot;
+            desk.receive(|out| encode_hello(out, 1, &Hello { key: b"", name: "" }));
+            desk.receive_queries(IN_FLIGHT_MAX, query);
+            slots.push(slot);
+        }
+        let parked = desk.service.log.parked_bytes();
+        assert!(parked <= super::super::commit::PARKED_BYTES_MAX + answer_bytes, "{parked}");
+        assert!(parked > 0);
     }
 }

@@ -280,16 +280,14 @@ impl<C: Clock> Shard<C> {
     }
 
     fn push_work(&mut self) {
-        match self.service.poll_write() {
-            Some(write) => self.push_write(write),
-            None if self.service.is_starved() != self.state.is_starved => {
-                self.state.is_starved = self.service.is_starved();
-                if self.state.is_starved {
-                    (self.report)(Report::Starved(self.index));
-                }
-            }
-            None => {}
+        if let Some(write) = self.service.poll_write() {
+            self.push_write(write);
         }
+        let is_starved = self.service.is_starved();
+        if is_starved && !self.state.is_starved {
+            (self.report)(Report::Starved(self.index));
+        }
+        self.state.is_starved = is_starved;
         while let Some((slot, buffer)) = self.service.poll_send() {
             let socket = self.state.sockets[slot as usize].as_mut().expect("an open socket");
             socket.sending = true;
