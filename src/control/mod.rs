@@ -75,8 +75,8 @@ async fn run(
         shards.push((orders, preparer, shard.thread));
     }
     let mut is_draining = false;
-    let mut running = shards.len();
-    while running > 0 {
+    let mut busy = shards.len();
+    while busy > 0 {
         bell.heard().await.map_err(ServerError::system("listen to the control plane's bell"))?;
         while let Ok(report) = reports.try_recv() {
             match report {
@@ -84,16 +84,19 @@ async fn run(
                     shards[usize::from(shard.0)].1.reached(segment);
                 }
                 Report::Starved(shard) => shards[usize::from(shard.0)].1.starved(),
-                Report::Stopped(_) => running -= 1,
+                Report::Drained(_) => busy -= 1,
             }
         }
         if stop.load(Ordering::Relaxed) && !is_draining {
             is_draining = true;
             tracing::info!("stopping: no new connections, what was asked is still answered");
             for (orders, _, _) in &shards {
-                drain(orders);
+                give(orders, Order::Drain);
             }
         }
+    }
+    for (orders, _, _) in &shards {
+        give(orders, Order::Stop);
     }
     for (_, _, thread) in shards {
         thread.join().expect("a shard's panic ends the process");
@@ -102,10 +105,10 @@ async fn run(
     Ok(())
 }
 
-fn drain(orders: &Orders) {
+fn give(orders: &Orders, order: Order) {
     let mut orders = orders.borrow_mut();
     // The control plane never has as many orders under way as the mailbox holds.
-    orders.push(Order::Drain).expect("a shard takes its orders every turn");
+    orders.push(order).expect("a shard takes its orders every turn");
     orders.wake();
 }
 

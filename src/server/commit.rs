@@ -4,7 +4,7 @@
 //! refusal or a read waits for the last batch whose effects it saw, which is the last one that
 //! has any record. Answers are encoded at once and parked as bytes behind their batch.
 
-use super::connection::ConnectionId;
+use super::connection::ReplyTo;
 use crate::model::{Lsn, Record, ShardIndex, TimeMs};
 use crate::runtime::AlignedBuffer;
 use crate::wal::{Batch, FRAME_BYTES_MAX, LogWriter, SealedFrame, Segment};
@@ -17,9 +17,9 @@ pub(super) const PARKED_BYTES_MAX: usize = 8 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Destination {
     /// A connection of this shard.
-    Local(ConnectionId),
+    Local(ReplyTo),
     /// A connection of another shard, which sent the request here.
-    Remote(ShardIndex, ConnectionId),
+    Remote(ShardIndex, ReplyTo),
 }
 
 /// A frame to be written, durably, at its position.

@@ -18,6 +18,15 @@ pub struct ConnectionId {
     pub generation: u32,
 }
 
+/// Where the answer to a request goes, on the shard that took the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// What the connection has reserved for a large answer, in bytes; zero for others.
+    pub reserved: u32,
+}
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -61,6 +70,8 @@ pub(super) struct Connection {
     pub ended: bool,
     /// Requests that were taken and not answered.
     pub in_flight: u32,
+    /// Bytes that the large ones among their answers may have.
+    pub reserved: u32,
     /// When the last whole request arrived, or the last send ended.
     pub active_at: Duration,
     /// When the last send began.
@@ -110,6 +121,7 @@ impl Connections {
             paused: false,
             ended: false,
             in_flight: 0,
+            reserved: 0,
             active_at: now,
             sent_at: now,
         });

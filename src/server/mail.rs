@@ -1,7 +1,8 @@
 //! What shards say to each other: requests that arrived on the wrong shard, and their answers.
 
-use super::connection::ConnectionId;
+use super::connection::ReplyTo;
 use crate::model::{Command, Query, SaleId};
+use crate::protocol::binary::FRAME_BYTES_MAX;
 
 /// Requests and answers that fit one mailbox between two shards.
 pub const MAILBOX_MESSAGES: usize = 2048;
@@ -57,6 +58,15 @@ pub enum Ask {
 }
 
 impl Ask {
+    /// The size of the answer where it may be large, in bytes; else zero.
+    #[must_use]
+    pub const fn reserved(&self) -> u32 {
+        match self {
+            Self::Query(Query::Availability { .. }) => FRAME_BYTES_MAX as u32,
+            _ => 0,
+        }
+    }
+
     /// The sale, which decides the shard.
     #[must_use]
     pub const fn sale(&self) -> SaleId {
@@ -74,7 +84,7 @@ pub enum Mail {
     /// A request for a sale of the receiver.
     Request {
         /// Where the answer goes, on the sender's side.
-        connection: ConnectionId,
+        reply_to: ReplyTo,
         /// The request's correlation id.
         correlation: u64,
         /// What is asked.
@@ -82,8 +92,8 @@ pub enum Mail {
     },
     /// The answer to a request that the receiver sent.
     Answer {
-        /// The receiver's connection.
-        connection: ConnectionId,
+        /// Where it goes, on the receiver's side.
+        reply_to: ReplyTo,
         /// The answer.
         frames: Frames,
     },

@@ -1,7 +1,7 @@
 //! From a connection's bytes to answers: frames, keys, routing, decisions.
 
 use super::commit::Destination;
-use super::connection::{ConnectionId, Fault, Phase};
+use super::connection::{ConnectionId, Fault, Phase, ReplyTo};
 use super::mail::{Ask, Mail};
 use super::service::{Service, deliver};
 use crate::engine::{self, Decision};
@@ -131,12 +131,15 @@ impl Service {
             return self.refuse(slot, correlation, Refusal::Draining);
         }
         connection.in_flight += 1;
+        let reserved = ask.reserved();
+        connection.reserved += reserved;
         let id = ConnectionId { slot, generation: connection.generation };
+        let reply_to = ReplyTo { connection: id, reserved };
         let owner = ask.sale().shard(self.config.shards);
         if owner == self.config.index {
-            self.execute(Destination::Local(id), correlation, &ask);
+            self.execute(Destination::Local(reply_to), correlation, &ask);
         } else {
-            let mail = Mail::Request { connection: id, correlation, ask };
+            let mail = Mail::Request { reply_to, correlation, ask };
             self.mail[usize::from(owner.0)].push_back(mail);
         }
     }
@@ -144,8 +147,8 @@ impl Service {
     /// Mail from another shard.
     pub fn handle_mail(&mut self, from: ShardIndex, mail: Mail) {
         match mail {
-            Mail::Request { connection, correlation, ask } => {
-                let to = Destination::Remote(from, connection);
+            Mail::Request { reply_to, correlation, ask } => {
+                let to = Destination::Remote(from, reply_to);
                 if self.draining {
                     let refused = Refusal::Draining;
                     self.answer(to, |out| encode_refusal(out, correlation, refused));
@@ -153,8 +156,8 @@ impl Service {
                     self.execute(to, correlation, &ask);
                 }
             }
-            Mail::Answer { connection, frames } => {
-                self.deliver(Destination::Local(connection), frames.as_bytes());
+            Mail::Answer { reply_to, frames } => {
+                self.deliver(Destination::Local(reply_to), frames.as_bytes());
             }
         }
     }
@@ -225,11 +228,13 @@ impl Service {
     fn answer(&mut self, to: Destination, encode: impl FnOnce(&mut Vec<u8>)) {
         if let Some(parked) = self.log.parking() {
             parked.push(to, encode);
-        } else if let Destination::Local(id) = to {
-            let connection = self.connections.at(id.slot);
+        } else if let Destination::Local(reply_to) = to {
+            let slot = reply_to.connection.slot;
+            let connection = self.connections.at(slot);
             encode(&mut connection.output);
             connection.in_flight -= 1;
-            self.queue_send(id.slot);
+            connection.reserved -= reply_to.reserved;
+            self.queue_send(slot);
         } else {
             let mut out = Vec::new();
             encode(&mut out);

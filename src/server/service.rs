@@ -25,7 +25,8 @@ use crate::wal::{LogWriter, Segment};
 /// Requests of one connection that may be unanswered; then it is not read.
 pub const IN_FLIGHT_MAX: u32 = 1024;
 
-/// Unsent answers of one connection, in bytes; then it is not read.
+/// Unsent answers of one connection, in bytes, with what is reserved for large ones that are
+/// under way; then it is not read.
 pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of one connection that wait for backpressure to end; then its socket is not read.
@@ -46,6 +47,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Emptied buffers that are kept for the next answers.
 const SPARE_BUFFERS_MAX: usize = 1024;
+
+/// The largest of them.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// What a shard is told at its start.
 #[derive(Clone, Debug)]
@@ -178,7 +182,8 @@ impl Service {
     /// A send ended. A failed one means that the peer is gone.
     pub fn handle_sent(&mut self, slot: u32, mut buffer: Vec<u8>, succeeded: bool) {
         buffer.clear();
-        if self.spare_buffers.len() < SPARE_BUFFERS_MAX {
+        let is_kept = buffer.capacity() <= SPARE_BUFFER_BYTES_MAX;
+        if is_kept && self.spare_buffers.len() < SPARE_BUFFERS_MAX {
             self.spare_buffers.push(buffer);
         }
         let monotonic = self.monotonic;
@@ -344,7 +349,8 @@ impl Service {
     /// Whether a connection has room for one more request and its answer.
     pub(super) fn is_within_bounds(&self, slot: u32) -> bool {
         self.connections.get(slot).is_some_and(|connection| {
-            connection.in_flight < IN_FLIGHT_MAX && connection.output.len() < OUTPUT_BYTES_MAX
+            let output = connection.output.len() + connection.reserved as usize;
+            connection.in_flight < IN_FLIGHT_MAX && output < OUTPUT_BYTES_MAX
         })
     }
 
@@ -428,19 +434,20 @@ pub(super) fn deliver(
     bytes: &[u8],
 ) {
     match to {
-        Destination::Local(id) => {
+        Destination::Local(reply_to) => {
             // Its peer may have gone without waiting for the answer.
-            let Some(connection) = connections.find(id) else { return };
+            let Some(connection) = connections.find(reply_to.connection) else { return };
             connection.output.extend_from_slice(bytes);
             connection.in_flight -= 1;
+            connection.reserved -= reply_to.reserved;
             if !connection.queued {
                 connection.queued = true;
-                to_send.push_back(id.slot);
+                to_send.push_back(reply_to.connection.slot);
             }
         }
-        Destination::Remote(shard, connection) => {
+        Destination::Remote(shard, reply_to) => {
             let frames = Frames::copy_of(bytes);
-            mail[usize::from(shard.0)].push_back(Mail::Answer { connection, frames });
+            mail[usize::from(shard.0)].push_back(Mail::Answer { reply_to, frames });
         }
     }
 }
@@ -498,7 +505,7 @@ mod tests {
             let config = ServiceConfig {
                 index: shard,
                 shards,
-                connections_max: 10,
+                connections_max: 101,
                 idle_timeout: 300 * SECOND,
                 send_timeout: 10 * SECOND,
                 welcome,
@@ -647,13 +654,13 @@ mod tests {
         desk.poll();
         let answer_bytes = 64 * 1024;
         let query = Query::Availability { sale: SALE };
-        let mut slots = vec![];
-        for _ in 0..9 {
-            let slot = desk.service.handle_open().expect("there is room").slot;
-            desk.slot = slot;
+        for _ in 0..100 {
+            desk.slot = desk.service.handle_open().expect("there is room").slot;
             desk.receive(|out| encode_hello(out, 1, &Hello { key: b"", name: "" }));
+            let before = desk.service.log.parked_bytes();
             desk.receive_queries(IN_FLIGHT_MAX, query);
-            slots.push(slot);
+            let own = desk.service.log.parked_bytes() - before;
+            assert!(own <= OUTPUT_BYTES_MAX + answer_bytes, "{own} for one connection");
         }
         let parked = desk.service.log.parked_bytes();
         assert!(parked <= super::super::commit::PARKED_BYTES_MAX + answer_bytes, "{parked}");

@@ -41,8 +41,10 @@ const LOG_TOKEN: Token = Token(u32::MAX);
 pub enum Order {
     /// The log's next segment is prepared, and open for its writes.
     Segment(Segment, File),
-    /// Stop.
+    /// Answer what was asked, refuse what comes, and say when that is done.
     Drain,
+    /// End: no shard has anything left to do, for itself or for another.
+    Stop,
 }
 
 /// What a shard tells the control plane.
@@ -52,8 +54,8 @@ pub enum Report {
     SegmentReached(ShardIndex, SegmentIndex),
     /// The log has no segment to go on in.
     Starved(ShardIndex),
-    /// The shard has stopped.
-    Stopped(ShardIndex),
+    /// The shard has answered everything, or has waited for its peers long enough.
+    Drained(ShardIndex),
 }
 
 /// A shard's line to another shard.
@@ -115,6 +117,8 @@ pub struct LoopState {
     accepting: Vec<Option<Operation>>,
     accept_again: Vec<(Duration, usize)>,
     drain_until: Option<Duration>,
+    is_drained: bool,
+    is_stopped: bool,
     is_starved: bool,
 }
 
@@ -142,10 +146,8 @@ impl<C: Clock> Shard<C> {
             self.service.handle_turn();
             self.push_work();
             self.accept_again(monotonic);
-            if self.service.is_drained()
-                || self.state.drain_until.is_some_and(|end| monotonic > end)
-            {
-                (self.report)(Report::Stopped(self.index));
+            self.report_drained(monotonic);
+            if self.state.is_stopped {
                 return Ok(());
             }
             wait = self.next_wait();
@@ -266,7 +268,18 @@ impl<C: Clock> Shard<C> {
                     accepting.for_each(|accepting| self.ring.cancel(*accepting));
                     self.listeners.clear();
                 }
+                Order::Stop => self.state.is_stopped = true,
             }
+        }
+    }
+
+    /// A shard with nothing left to do goes on until every other one is as far: their peers'
+    /// last requests may be for its sales.
+    fn report_drained(&mut self, monotonic: Duration) {
+        let is_over = self.state.drain_until.is_some_and(|end| monotonic > end);
+        if !self.state.is_drained && (self.service.is_drained() || is_over) {
+            self.state.is_drained = true;
+            (self.report)(Report::Drained(self.index));
         }
     }
 

@@ -235,7 +235,14 @@ fn listen(
     };
     let all = listen(address, usize::from(shards.get()))?;
     let own = (1..=shards.get()).map(|offset| {
-        let port = if address.port() == 0 { 0 } else { address.port().wrapping_add(offset) };
+        if address.port() == 0 {
+            return listen(address, 1);
+        }
+        let port = address.port().checked_add(offset).ok_or_else(|| {
+            let reason = format!("there is no port {offset} behind it for shard {}", offset - 1);
+            let source = io::Error::new(io::ErrorKind::InvalidInput, reason);
+            ServerError::Listen { address, source }
+        })?;
         listen(SocketAddr::new(address.ip(), port), 1)
     });
     Ok((all, own.collect::<Result<_, _>>()?))

@@ -114,7 +114,7 @@ impl Peer {
                 self.input.drain(..self.taken);
                 self.taken = 0;
             }
-            let mut bytes = [0; 64 * 1024];
+            let mut bytes = [0; 16 * 1024];
             match self.stream.read(&mut bytes) {
                 Ok(0) => {
                     assert!(self.input.is_empty(), "the connection ended inside of a frame");
