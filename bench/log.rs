@@ -1,7 +1,8 @@
 //! What the log costs: appending, decoding, recovery from real files, and their audit.
 //!
-//! `cargo bench --bench log [RECORDS [DIR]]`. With a DIR the log is made there, once without its
-//! pages in the cache where the system lets an unprivileged process say so, and removed again.
+//! `cargo bench --bench log [RECORDS [DIR]]`. Without a DIR the log is made in `target` and
+//! removed again. With one it is kept there, and used again by the next run, so that its pages can
+//! be dropped from the cache in between.
 
 use std::num::NonZeroU16;
 use std::os::unix::fs::FileExt;
@@ -24,15 +25,22 @@ use boxoffice::wal::{
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let records = arguments.next().map_or(2_000_000, |count| count.parse().expect("a number"));
-    let dir = arguments.next().unwrap_or_else(|| "target".into());
-    let dir = Path::new(&dir).join("bench-log");
+    let kept = arguments.next();
+    let dir = Path::new(kept.as_deref().unwrap_or("target")).join("bench-log");
     for (name, record) in [("held", held as fn(u32) -> Record), ("bought", bought)] {
         let bytes = codec::encode(&record(1), &mut [0; codec::RECORD_BYTES_MAX]);
         println!("{name}: {bytes} bytes a record");
         append(record);
         decode(record);
     }
+    if kept.is_none() || !dir.exists() {
+        let _ = std::fs::remove_dir_all(&dir);
+        write_log(&shard_dir(&dir, ShardIndex(0)), records);
+    }
     recovery(&dir, records);
+    if kept.is_none() {
+        std::fs::remove_dir_all(dir).expect("the log can be removed");
+    }
 }
 
 fn origin(n: u32) -> Origin {
@@ -83,14 +91,14 @@ fn append(record: fn(u32) -> Record) {
     const COUNT: u32 = 5_000_000;
     let pool: Vec<Record> = (1..=64).map(record).collect();
     let mut memory = vec![0; FRAME_BYTES_MAX];
-    let (mut used, started) = (0, Instant::now());
+    let (mut used, stretch) = (0, Stretch::start());
     for n in 0..COUNT {
         if memory.len() - used < codec::RECORD_BYTES_MAX {
             used = 0;
         }
         used += codec::encode(&pool[n as usize % pool.len()], &mut memory[used..]);
     }
-    report("  append", started, COUNT);
+    stretch.report("  append", COUNT);
     std::hint::black_box(&memory);
 }
 
@@ -102,7 +110,7 @@ fn decode(record: fn(u32) -> Record) {
         used += codec::encode(&record(count), &mut memory[used..]);
         count += 1;
     }
-    let started = Instant::now();
+    let stretch = Stretch::start();
     for _ in 0..ROUNDS {
         let mut at = 0;
         while at < used {
@@ -111,30 +119,25 @@ fn decode(record: fn(u32) -> Record) {
             at += bytes;
         }
     }
-    report("  decode", started, count * ROUNDS);
+    stretch.report("  decode", count * ROUNDS);
 }
 
-fn recovery(dir: &Path, records: u32) {
-    let _ = std::fs::remove_dir_all(dir);
-    let data_dir = dir;
+fn recovery(data_dir: &Path, records: u32) {
     let dir = &shard_dir(data_dir, ShardIndex(0));
-    std::fs::create_dir_all(dir).expect("a directory for the log");
-    write_log(dir, records);
     for temperature in ["first", "second"] {
         let storage = FileStorage::open(dir).expect("the log opens");
-        let (mut units, started) = (0, Instant::now());
+        let (mut units, stretch) = (0, Stretch::start());
         let recovered =
             recover(&storage, Some(identity()), |entry| units += units_of(entry.record))
                 .expect("the log is whole");
         assert_eq!(recovered.records, u64::from(records));
         std::hint::black_box(units);
-        report(&format!("recovery, {temperature} time"), started, records);
+        stretch.report(&format!("recovery, {temperature} time"), records);
     }
-    let started = Instant::now();
+    let stretch = Stretch::start();
     let found = audit(data_dir).expect("there is a log");
-    report("audit", started, records);
+    stretch.report("audit", records);
     assert!(found.is_clean(), "{found}");
-    std::fs::remove_dir_all(data_dir).expect("the log can be removed");
 }
 
 fn units_of(record: &Record) -> u64 {
@@ -146,13 +149,14 @@ fn units_of(record: &Record) -> u64 {
 }
 
 fn write_log(dir: &Path, records: u32) {
+    std::fs::create_dir_all(dir).expect("a directory for the log");
     let segment = |index| Segment { index, bytes: SEGMENT_BYTES_DEFAULT };
     prepare_segment(dir, identity(), segment(SegmentIndex::FIRST)).expect("a segment");
     let storage = FileStorage::open(dir).expect("an empty log opens");
     let recovered = recover(&storage, None, |_| ()).expect("an empty log is whole");
     let mut writer = LogWriter::new(&recovered);
     let mut batch = Batch::new(vec![0; 64 << 10]);
-    let started = Instant::now();
+    let stretch = Stretch::start();
     for n in 1..=records {
         let now = writer.now(&batch, TimeMs(u64::from(n)));
         let record = sale(n).unwrap_or_else(|| bought(n - SALE_RECORDS));
@@ -172,14 +176,37 @@ fn write_log(dir: &Path, records: u32) {
         writer.complete();
         batch.clear();
     }
-    report("write, page cache", started, records);
+    stretch.report("write, page cache", records);
 }
 
-fn report(what: &str, started: Instant, count: u32) {
-    let elapsed = started.elapsed();
-    let rate = f64::from(count) / elapsed.as_secs_f64() / 1e6;
-    println!(
-        "{what}: {:.1} ns a record, {rate:.2} M/s",
-        elapsed.as_nanos() as f64 / f64::from(count)
-    );
+/// A stretch of work, by the clock and by what this thread had of a CPU: on a shared machine the
+/// second tells what the work costs.
+struct Stretch {
+    started: Instant,
+    cpu_ns: Option<u64>,
+}
+
+impl Stretch {
+    fn start() -> Self {
+        Self { started: Instant::now(), cpu_ns: cpu_ns() }
+    }
+
+    fn report(&self, what: &str, count: u32) {
+        let each = |ns: f64| {
+            format!(
+                "{:.1} ns a record, {:.2} M/s",
+                ns / f64::from(count),
+                f64::from(count) / ns * 1e3
+            )
+        };
+        let clock = each(self.started.elapsed().as_nanos() as f64);
+        let cpu = self.cpu_ns.zip(cpu_ns()).map(|(before, after)| each((after - before) as f64));
+        println!("{what}: {clock}; on the CPU: {}", cpu.unwrap_or_else(|| "unknown".into()));
+    }
+}
+
+/// What the scheduler says that this thread had of a CPU.
+fn cpu_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }

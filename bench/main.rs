@@ -1,3 +1,77 @@
-//! The `boxoffice-bench` program.
+//! `boxoffice-bench`: measures a server as its customers see it.
+//!
+//! Exit codes: 0 it ran, 1 it could not connect or something failed, 2 wrong command line.
 
-fn main() {}
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures a Boxoffice server as its customers see it.
+#[derive(Debug, Parser)]
+#[command(name = "boxoffice-bench", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Asks at a fixed rate or as fast as answers come, and reports rates and latencies. Of
+    /// a flag that is given twice, the last counts.
+    #[command(args_override_self = true)]
+    Run(run::Options),
+}
+
+/// What a program says when it cannot go on, and its exit code.
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    /// Something failed that tells about itself.
+    fn from_error(error: impl std::error::Error) -> Self {
+        Self::new(error.to_string())
+    }
+
+    /// Something failed.
+    fn new(text: impl Into<String>) -> Self {
+        Self { code: 1, text: text.into() }
+    }
+
+    /// The command line is wrong.
+    fn usage(text: impl Into<String>) -> Self {
+        Self { code: 2, text: text.into() }
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::try_parse() {
+        Ok(Cli { command: Command::Run(options) }) => run::run(&options),
+        Err(error) if error.use_stderr() && error.kind() != HELP => {
+            Err(Failure::usage(one_line(&error.to_string())))
+        }
+        Err(error) => error.exit(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, text }) => {
+            eprintln!("boxoffice-bench: {text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Without any argument the help is shown.
+const HELP: clap::error::ErrorKind =
+    clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+/// The message of a usage error, without the synopsis below it.
+fn one_line(error: &str) -> String {
+    let message: Vec<&str> =
+        error.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let message = message.join(" ");
+    format!("{}; see `boxoffice-bench run --help`", message.trim_start_matches("error: "))
+}

@@ -24,7 +24,7 @@
 //! | `cli` | the programs: flags, texts, exit codes | anything |
 //! | `bench/main.rs` | `boxoffice-bench` | `client`, `load`, `protocol`, `model`, `runtime` |
 //! | `bench/memory.rs` | bytes of memory for an order | `engine`, `model` |
-//! | `bench/log.rs` | appending and recovery | `wal`, `engine`, `runtime`, `model` |
+//! | `bench/log.rs` | appending, recovery, audit | `wal`, `audit`, `engine`, `runtime`, `model` |
 //! | `bench/protocol.rs` | encoding and decoding | `protocol`, `model` |
 //!
 //! With `default-features = false, features = ["client"]` only `model`, `protocol` and `client`
@@ -100,10 +100,14 @@ pub mod admission;
 pub mod audit;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod control;
 #[cfg(feature = "server")]
 pub mod engine;
+#[cfg(feature = "server")]
+pub mod load;
 pub mod model;
 #[cfg(feature = "client")]
 pub mod protocol;

@@ -383,6 +383,15 @@ fn broken_requests_and_times() -> Vec<Case> {
         case(Rule::RequestReused, held(), |s| s.with_request(1).release(ANN, 1)),
         case(Rule::RequestReused, held(), |s| s.with_request(1).buy(ANN, 2, &[(2, 1)])),
         case(Rule::RequestReused, fenced(), |s| s.with_request(2).fence(ANN)),
+        // The third id of the account: none of those that are looked at first.
+        case(Rule::RequestReused, fenced(), |s| {
+            s.extend(ANN, 1);
+            s.with_request(3).release(ANN, 1);
+        }),
+        case(Rule::FencedRequest, fenced(), |s| {
+            s.fence(ANN);
+            s.with_request(3).release(ANN, 1);
+        }),
         case(Rule::FencedRequest, fenced(), |s| s.with_request(2).buy(ANN, 2, &[(2, 1)])),
         case(Rule::FencedRequest, held(), |s| s.with_request(1).fence(ANN)),
         case(Rule::TooManyFences, Story::open(), |s| (0..17).for_each(|_| s.fence(ANN))),

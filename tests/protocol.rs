@@ -4,9 +4,9 @@
 //! so they hold the code to its documentation and not to itself. A property that fails prints
 //! its smallest case and keeps the seed in `tests/protocol.proptest-regressions`.
 
-#[path = "protocol/golden.rs"]
+#[path = "support/protocol_golden.rs"]
 mod golden;
-#[path = "protocol/strategy.rs"]
+#[path = "support/protocol_strategy.rs"]
 mod strategy;
 
 use boxoffice::model::Refusal;
@@ -257,7 +257,9 @@ proptest! {
     }
 
     #[test]
-    fn pipelined_frames_come_apart_again(requests in prop::collection::vec(strategy::request(), 0..8)) {
+    fn pipelined_frames_come_apart_again(
+        requests in prop::collection::vec(strategy::request(), 0..8),
+    ) {
         let mut stream = Vec::new();
         for (index, request) in requests.iter().enumerate() {
             encode_request(&mut stream, index as u64, &request.borrow());

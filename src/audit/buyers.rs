@@ -3,6 +3,9 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use arrayvec::ArrayVec;
 
 use super::rules::{Findings, Rule};
 use super::stock::ItemRow;
@@ -16,12 +19,30 @@ pub(super) type Buyer = u32;
 
 #[derive(Debug, Default)]
 pub(super) struct Buyers {
-    rows: HashMap<AccountId, Buyer>,
-    units: Vec<u64>,
-    /// Units of items that have a limit of their own.
-    item_units: HashMap<(Buyer, ItemRow), u64>,
-    fences: HashMap<Buyer, u32>,
-    requests: HashMap<(Buyer, [u32; 4]), Use>,
+    rows: HashMap<Words, Buyer, SeededBuild>,
+    accounts: Vec<Account>,
+    /// Units of items with a limit, where [`Account`] has no place for them.
+    more_units: HashMap<(Buyer, ItemRow), u64, SeededBuild>,
+    /// Request ids for which [`Account`] has no place.
+    more_requests: HashMap<(Buyer, Words), Use, SeededBuild>,
+    fences: HashMap<Buyer, u32, SeededBuild>,
+}
+
+/// A 128-bit id in words, which leaves no padding in tables of millions.
+type Words = [u32; 4];
+
+/// Request ids in an account's own row: a hold and its confirm.
+const REQUESTS_IN_ROW: usize = 2;
+
+/// What an account holds, owns and asked. With the common case in its row, judging a record
+/// touches one cold place of memory for the account and not three.
+#[derive(Clone, Debug, Default)]
+struct Account {
+    /// Units over all items.
+    units: u64,
+    /// Units of the first item with a limit that the account took.
+    first_item: Option<(ItemRow, u64)>,
+    requests: ArrayVec<(Words, Use), REQUESTS_IN_ROW>,
 }
 
 /// What a request id was used for.
@@ -33,9 +54,9 @@ enum Use {
 
 impl Buyers {
     pub(super) fn row(&mut self, account: AccountId) -> Buyer {
-        let row = *self.rows.entry(account).or_insert(self.units.len() as Buyer);
-        if row as usize == self.units.len() {
-            self.units.push(0);
+        let row = *self.rows.entry(words(account.0)).or_insert(self.accounts.len() as Buyer);
+        if row as usize == self.accounts.len() {
+            self.accounts.push(Account::default());
         }
         row
     }
@@ -79,17 +100,17 @@ impl Buyers {
         }
     }
 
-    /// Counts units against the limits. The sale's limit is the caller's to check, once all
-    /// lines are counted.
+    /// Counts units against the limits, and says where the item's own is broken. The sale's limit
+    /// is the caller's to check, once all lines are counted.
     pub(super) fn take(
         &mut self,
         buyer: Buyer,
         (item, limit): (ItemRow, Option<Quantity>),
         quantity: u32,
     ) -> Result<(), u64> {
-        self.units[buyer as usize] += u64::from(quantity);
+        self.accounts[buyer as usize].units += u64::from(quantity);
         let Some(limit) = limit else { return Ok(()) };
-        let has = self.item_units.entry((buyer, item)).or_default();
+        let has = self.units_of(buyer, item);
         *has += u64::from(quantity);
         if *has > u64::from(limit.0) { Err(*has) } else { Ok(()) }
     }
@@ -101,30 +122,90 @@ impl Buyers {
         is_limited: bool,
         quantity: u32,
     ) {
-        self.units[buyer as usize] -= u64::from(quantity);
-        if is_limited && let Entry::Occupied(mut has) = self.item_units.entry((buyer, item)) {
-            *has.get_mut() = has.get().saturating_sub(u64::from(quantity));
-            if *has.get() == 0 {
-                has.remove();
-            }
+        self.accounts[buyer as usize].units -= u64::from(quantity);
+        if is_limited {
+            let has = self.units_of(buyer, item);
+            // A limit that came after the opening, against the rules, missed what was taken.
+            *has = has.saturating_sub(u64::from(quantity));
         }
     }
 
     /// What the account holds and owns over all items.
     pub(super) fn units(&self, buyer: Buyer) -> u64 {
-        self.units[buyer as usize]
+        self.accounts[buyer as usize].units
+    }
+
+    fn units_of(&mut self, buyer: Buyer, item: ItemRow) -> &mut u64 {
+        let (first, units) = self.accounts[buyer as usize].first_item.get_or_insert((item, 0));
+        if *first == item { units } else { self.more_units.entry((buyer, item)).or_default() }
     }
 
     /// Notes the use of a request id, and says what it was used for before.
     fn claim(&mut self, buyer: Buyer, request: RequestId, now: Use) -> Option<Use> {
-        // In four words the key has no padding, and there is one for every order.
-        let words = [0, 32, 64, 96].map(|shift| (request.0 >> shift) as u32);
-        match self.requests.entry((buyer, words)) {
+        let request = words(request.0);
+        let row = &mut self.accounts[buyer as usize].requests;
+        if let Some((_, before)) = row.iter().find(|(known, _)| *known == request) {
+            return Some(*before);
+        }
+        if !row.is_full() {
+            row.push((request, now));
+            return None;
+        }
+        match self.more_requests.entry((buyer, request)) {
             Entry::Occupied(before) => Some(*before.get()),
             Entry::Vacant(free) => {
                 free.insert(now);
                 None
             }
+        }
+    }
+}
+
+fn words(id: u128) -> Words {
+    [0, 32, 64, 96].map(|shift| (id >> shift) as u32)
+}
+
+/// Hashes ids by folded multiplication under a seed that no buyer knows. The tables have an entry
+/// for every account, and the standard hasher would take longer than the judging.
+#[derive(Clone, Debug)]
+struct SeededBuild(u64);
+
+impl Default for SeededBuild {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(0))
+    }
+}
+
+impl BuildHasher for SeededBuild {
+    type Hasher = Seeded;
+
+    fn build_hasher(&self) -> Seeded {
+        Seeded(self.0)
+    }
+}
+
+struct Seeded(u64);
+
+impl Hasher for Seeded {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // The fractional digits of the golden ratio: odd, and without a pattern.
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.write_u64(u64::from_le_bytes(word));
         }
     }
 }

@@ -142,7 +142,10 @@ impl Item {
         if is_negative || self.sum() != self.capacity {
             findings.add(Rule::Capacity, order, || {
                 let Self { id, capacity, available, held, sold, .. } = self;
-                format!("item {id}: capacity {capacity}, available {available}, held {held}, sold {sold}")
+                format!(
+                    "item {id}: capacity {capacity}, available {available}, held {held}, \
+                     sold {sold}"
+                )
             });
         }
     }

@@ -3,8 +3,11 @@
 //! Each subcommand is a file. Errors of the layers below become one line on stderr here, and
 //! one of the documented exit codes; nothing below prints or exits.
 
+mod audit;
+mod demo;
 pub mod exit;
 mod key;
+mod sale;
 mod serve;
 
 use std::fmt::Display;
@@ -27,8 +30,14 @@ struct Cli {
 enum Command {
     /// Run the server.
     Serve(serve::Args),
+    /// Define, open, change and show sales of a running server.
+    Sale(sale::Args),
     /// Make an API key.
     Key(key::Args),
+    /// Check the logs of a stopped server against every rule, from the logs alone.
+    Audit(audit::Args),
+    /// Sell out a sale with a real server, kill it midway, and prove that nothing went wrong.
+    Demo(demo::Args),
 }
 
 /// Why a program ends without success: its code, and the line that it says.
@@ -70,7 +79,10 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failed> {
     match command {
         Command::Serve(args) => serve::run(args),
+        Command::Sale(args) => sale::run(&args),
         Command::Key(args) => key::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Demo(args) => demo::run(&args),
     }
 }
 

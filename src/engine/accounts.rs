@@ -85,6 +85,18 @@ impl Accounts {
         if has_room { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
+    /// Reads where a search for this hash starts, so that it is in the cache.
+    #[inline]
+    pub(super) fn touch(&self, hash: u32) -> u32 {
+        self.index.touch(hash)
+    }
+
+    /// Reads where that search goes on.
+    #[inline]
+    pub(super) fn touch_overflow(&self, hash: u32) -> u32 {
+        self.index.touch_overflow(hash)
+    }
+
     /// The account with this id and the hash of it.
     #[inline]
     pub(super) fn find(&self, hash: u32, id: AccountId) -> Option<AccountIndex> {

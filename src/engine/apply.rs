@@ -13,7 +13,7 @@ use crate::model::record::{
     Bought, Cancelled, Confirmed, Expired, Extended, Fenced, Held, ItemDefined, Origin, Record,
     RecordLines, Released, Restocked, SaleDefined,
 };
-use crate::model::{BodyDigest, Line, OrderNumber, OrderState, SaleId};
+use crate::model::{BodyDigest, OrderNumber, OrderState, SaleId};
 
 impl Engine {
     /// Carries a record out.
@@ -68,42 +68,46 @@ impl Engine {
 
     fn apply_held(&mut self, held: &Held) {
         let Held { origin, order, expires_at, ref lines } = *held;
-        let (new, sale_row) = self.new_order(&origin, order, lines);
-        let sale = &mut self.sales[sale_row as usize];
-        for line in &new.lines {
+        let sale_row = self.sale_row(origin.sale);
+        let lines = stock_lines(&self.sales[sale_row], lines);
+        let new = self.new_order(sale_row, &origin, order, &lines);
+        let sale = &mut self.sales[sale_row];
+        for line in &lines {
             sale.items.at_mut(line.item).hold(line.quantity);
         }
-        sale.orders.add_held(&new, expires_at, sale_row, &mut self.wheel);
+        sale.orders.add_held(&new, expires_at, sale_row as u32, &mut self.wheel);
     }
 
     fn apply_bought(&mut self, bought: &Bought) {
         let Bought { origin, order, ref lines, .. } = *bought;
-        let (new, sale_row) = self.new_order(&origin, order, lines);
-        let sale = &mut self.sales[sale_row as usize];
-        for line in &new.lines {
+        let sale_row = self.sale_row(origin.sale);
+        let lines = stock_lines(&self.sales[sale_row], lines);
+        let new = self.new_order(sale_row, &origin, order, &lines);
+        let sale = &mut self.sales[sale_row];
+        for line in &lines {
             sale.items.at_mut(line.item).sell(line.quantity);
         }
         sale.orders.add_bought(&new);
     }
 
     /// What holds and purchases have in common: the account with its limits, and the request.
-    fn new_order(
+    #[inline]
+    fn new_order<'a>(
         &mut self,
+        sale_row: usize,
         origin: &Origin,
         order: OrderNumber,
-        lines: &RecordLines,
-    ) -> (NewOrder, u32) {
-        let account_hash = self.hash.account(origin.account);
-        let request_hash = self.hash.request(origin.account, origin.request);
-        let sale_row = self.find_sale(origin.sale).expect("a logged sale is defined");
-        let sale = &mut self.sales[sale_row as usize];
+        lines: &'a StockLines,
+    ) -> NewOrder<'a> {
+        let Origin { account, request, digest, .. } = *origin;
+        let account_hash = self.hash.account(account);
+        let request_hash = self.hash.request(account, request);
+        let sale = &mut self.sales[sale_row];
         assert!(order == sale.orders.next_number(), "orders are numbered densely");
-        let lines = stock_lines(sale, lines);
-        let account = sale.accounts.find_or_add(account_hash, origin.account);
-        sale.charge(account, &lines);
+        let account = sale.accounts.find_or_add(account_hash, account);
+        sale.charge(account, lines);
         sale.requests.add_order(request_hash, sale.orders.len());
-        let Origin { request, digest, .. } = *origin;
-        (NewOrder { account, request, digest, lines }, sale_row)
+        NewOrder { account, request, digest, lines }
     }
 
     fn apply_confirmed(&mut self, confirmed: &Confirmed) {
@@ -200,10 +204,14 @@ impl Engine {
 }
 
 /// The lines of a record with the items' places.
+#[inline]
 fn stock_lines(sale: &Sale, lines: &RecordLines) -> StockLines {
-    let place =
-        |line: &Line| StockLine { item: sale.items.row_of(line.item), quantity: line.quantity.0 };
-    lines.iter().map(place).collect()
+    // Pushed one by one into their place; a collected list would be moved there.
+    let mut places = StockLines::new();
+    for line in lines {
+        places.push(StockLine { item: sale.items.row_of(line.item), quantity: line.quantity.0 });
+    }
+    places
 }
 
 fn all_lines(sale: &Sale, row: u32) -> StockLines {

@@ -17,11 +17,14 @@
 //! Invariants: a bucket's slots fill from the front; a partition always has a free slot, where
 //! each search ends. There is deliberately no removal, because no row is ever removed.
 
+use arrayvec::ArrayVec;
+
 use super::arena::Arena;
 
 const SLOTS_PER_BUCKET: usize = 8;
 const BUCKETS_PER_PAGE: u32 = 16;
 const PAGES_MAX: usize = 8;
+const BUCKETS_MAX: usize = PAGES_MAX * BUCKETS_PER_PAGE as usize;
 /// Entries that a page of 128 slots takes before its partition grows.
 const ENTRIES_PER_PAGE: u32 = 112;
 /// The hash bits that choose a partition; 24 are enough for four billion rows.
@@ -49,14 +52,24 @@ impl Bucket {
         self.rows[SLOTS_PER_BUCKET - 1] != FREE
     }
 
-    /// One bit for each slot with this hash; free slots have some hash, too.
+    /// Whether any slot has this hash; free slots have some hash, too.
     #[inline]
-    fn matches(&self, hash: u32) -> u32 {
-        let mut bits = 0;
-        for (slot, &stored) in self.hashes.iter().enumerate() {
-            bits |= u32::from(stored == hash) << slot;
+    fn may_have(&self, hash: u32) -> bool {
+        // Without an early exit the eight comparisons are two vector instructions.
+        self.hashes.iter().fold(0, |any, &stored| any | u32::from(stored == hash)) != 0
+    }
+
+    /// The first free slot of a bucket that is not full: a binary search, since slots fill from
+    /// the front.
+    #[inline]
+    fn free_slot(&self) -> usize {
+        let mut slot = 0;
+        for step in [4, 2, 1] {
+            if self.rows[slot + step - 1] != FREE {
+                slot += step;
+            }
         }
-        bits
+        slot
     }
 }
 
@@ -98,20 +111,13 @@ pub(super) struct RowIndex {
     depth: u32,
     partitions: Arena<Partition>,
     pages: Arena<Page>,
-    /// The entries of the partition that is being rebuilt.
-    moving: Vec<(u32, u32)>,
 }
 
 impl RowIndex {
     /// An index without entries.
     pub(super) fn new() -> Self {
-        let mut index = Self {
-            directory: vec![0],
-            depth: 0,
-            partitions: Arena::new(),
-            pages: Arena::new(),
-            moving: Vec::new(),
-        };
+        let mut index =
+            Self { directory: vec![0], depth: 0, partitions: Arena::new(), pages: Arena::new() };
         let mut root = Partition { pages: [0; PAGES_MAX], page_count: 1, depth: 0, entries: 0 };
         root.pages[0] = index.pages.push([Bucket::EMPTY; BUCKETS_PER_PAGE as usize]);
         index.partitions.push(root);
@@ -125,19 +131,35 @@ impl RowIndex {
         let mut at = partition.home(hash);
         loop {
             let bucket = self.bucket(partition, at);
-            let mut matches = bucket.matches(hash);
-            while matches != 0 {
-                let row = bucket.rows[matches.trailing_zeros() as usize];
-                if row != FREE && is_it(row) {
-                    return Some(row);
+            if bucket.may_have(hash) {
+                for (&stored, &row) in bucket.hashes.iter().zip(&bucket.rows) {
+                    if stored == hash && row != FREE && is_it(row) {
+                        return Some(row);
+                    }
                 }
-                matches &= matches - 1;
             }
             if !bucket.is_full() {
                 return None;
             }
             at = partition.bucket_after(at);
         }
+    }
+
+    /// Reads the bucket where a search for `hash` starts, so that it is in the cache.
+    #[inline]
+    pub(super) fn touch(&self, hash: u32) -> u32 {
+        let partition = self.partitions.at(self.directory[self.place(hash)]);
+        self.bucket(partition, partition.home(hash)).hashes[0]
+    }
+
+    /// Reads the bucket where that search goes on, where the first one, touched before, is full.
+    #[inline]
+    pub(super) fn touch_overflow(&self, hash: u32) -> u32 {
+        let partition = self.partitions.at(self.directory[self.place(hash)]);
+        let home = partition.home(hash);
+        let is_full = self.bucket(partition, home).is_full();
+        let at = if is_full { partition.bucket_after(home) } else { home };
+        self.bucket(partition, at).hashes[0]
     }
 
     /// Adds a row that is not in the index yet.
@@ -173,9 +195,9 @@ impl RowIndex {
             let page = partition.pages[(at / BUCKETS_PER_PAGE) as usize];
             let bucket = &mut self.pages.at_mut(page)[(at % BUCKETS_PER_PAGE) as usize];
             if !bucket.is_full() {
-                let taken: u32 = bucket.rows.iter().map(|&row| u32::from(row != FREE)).sum();
-                bucket.hashes[taken as usize] = hash;
-                bucket.rows[taken as usize] = row;
+                let slot = bucket.free_slot();
+                bucket.hashes[slot] = hash;
+                bucket.rows[slot] = row;
                 return;
             }
             at = partition.bucket_after(at);
@@ -184,62 +206,82 @@ impl RowIndex {
 
     #[cold]
     fn grow(&mut self, number: u32, hash: u32) {
-        let partition = *self.partitions.at(number);
-        self.take_entries(&partition);
-        let moving = std::mem::take(&mut self.moving);
-        if usize::from(partition.page_count) < PAGES_MAX {
-            let mut wider = partition;
-            wider.pages[usize::from(wider.page_count)] = self.new_page();
-            wider.page_count += 1;
-            self.fill(number, wider, moving.iter().copied());
-        } else {
-            self.split(number, hash, &partition, &moving);
+        let full = *self.partitions.at(number);
+        let old = self.copy_buckets(&full);
+        if usize::from(full.page_count) == PAGES_MAX {
+            self.split(number, hash, &full, &old);
+            return;
         }
-        self.moving = moving;
+        let mut wider = full;
+        wider.pages[usize::from(wider.page_count)] = self.new_page();
+        wider.page_count += 1;
+        self.fill(number, wider, &old, |_| true);
     }
 
-    /// Moves the entries of a partition to `moving` and empties its pages.
-    fn take_entries(&mut self, partition: &Partition) {
-        self.moving.clear();
+    /// The buckets of a partition, side by side.
+    fn copy_buckets(&self, partition: &Partition) -> ArrayVec<Bucket, BUCKETS_MAX> {
+        let mut buckets = ArrayVec::new();
         for &page in &partition.pages[..usize::from(partition.page_count)] {
-            for bucket in self.pages.at_mut(page) {
-                let entries = bucket.hashes.into_iter().zip(bucket.rows);
-                self.moving.extend(entries.take_while(|&(_, row)| row != FREE));
-                *bucket = Bucket::EMPTY;
-            }
+            buckets.try_extend_from_slice(self.pages.at(page)).expect("a partition's pages fit");
         }
+        buckets
     }
 
+    /// Overwrites a partition with those of the old buckets' entries that belong to it.
+    ///
+    /// Old buckets are in the order of their hashes, or nearly so, and so are the new ones: both
+    /// are walked from front to back.
     fn fill(
         &mut self,
         number: u32,
         mut partition: Partition,
-        entries: impl Iterator<Item = (u32, u32)>,
+        old: &[Bucket],
+        belongs: impl Fn(u32) -> bool,
     ) {
-        partition.entries = 0;
-        for (hash, row) in entries {
-            self.put(&partition, hash, row);
-            partition.entries += 1;
+        let mut new = [Bucket::EMPTY; BUCKETS_MAX];
+        let mut taken = [0_u8; BUCKETS_MAX];
+        let mut entries = 0;
+        for bucket in old {
+            for (&hash, &row) in bucket.hashes.iter().zip(&bucket.rows) {
+                if row == FREE || !belongs(hash) {
+                    continue;
+                }
+                let mut at = partition.home(hash) as usize % BUCKETS_MAX;
+                while usize::from(taken[at]) == SLOTS_PER_BUCKET {
+                    at = partition.bucket_after(at as u32) as usize % BUCKETS_MAX;
+                }
+                let slot = usize::from(taken[at]) % SLOTS_PER_BUCKET;
+                new[at].hashes[slot] = hash;
+                new[at].rows[slot] = row;
+                taken[at] += 1;
+                entries += 1;
+            }
+        }
+        partition.entries = entries;
+        let pages = &partition.pages[..usize::from(partition.page_count)];
+        for (&page, buckets) in pages.iter().zip(new.chunks_exact(BUCKETS_PER_PAGE as usize)) {
+            self.pages.at_mut(page).copy_from_slice(buckets);
         }
         *self.partitions.at_mut(number) = partition;
     }
 
     /// Gives the entries whose next hash bit is set to a new partition.
-    fn split(&mut self, number: u32, hash: u32, full: &Partition, moving: &[(u32, u32)]) {
+    fn split(&mut self, number: u32, hash: u32, full: &Partition, old: &[Bucket]) {
         let depth = u32::from(full.depth) + 1;
         assert!(depth <= DEPTH_MAX, "keyed hashes spread over the partitions");
         let is_upper = |hash: u32| (hash >> (32 - depth)) & 1 == 1;
-        let upper_entries = moving.iter().filter(|&&(hash, _)| is_upper(hash)).count();
+        let entries = old.iter().flat_map(|bucket| bucket.hashes.iter().zip(&bucket.rows));
+        let upper_entries = entries.filter(|&(&hash, &row)| row != FREE && is_upper(hash)).count();
 
         let mut spare = full.pages.to_vec();
-        let lower = self.half(depth, moving.len() - upper_entries, &mut spare);
+        let lower = self.half(depth, usize::from(full.entries) - upper_entries, &mut spare);
         let upper = self.half(depth, upper_entries, &mut spare);
         assert!(spare.is_empty(), "two halves need at least the pages of the whole");
 
         let sibling = self.partitions.push(upper);
         self.point_to_sibling(hash, sibling, depth);
-        self.fill(number, lower, moving.iter().copied().filter(|&(hash, _)| !is_upper(hash)));
-        self.fill(sibling, upper, moving.iter().copied().filter(|&(hash, _)| is_upper(hash)));
+        self.fill(number, lower, old, |hash| !is_upper(hash));
+        self.fill(sibling, upper, old, is_upper);
     }
 
     /// An empty partition with the pages for this many entries, from `spare` as far as it goes.

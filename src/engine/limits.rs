@@ -22,9 +22,14 @@ pub(super) fn window(sale: &Sale, now: TimeMs) -> Result<(), Refusal> {
     }
 }
 
-/// Each line names an item of the sale, at the price that the buyer saw where they say one.
-pub(super) fn items_and_prices(sale: &Sale, wanted: &Wanted) -> Result<StockLines, Refusal> {
-    let mut lines = StockLines::new();
+/// Each line names an item of the sale, at the price that the buyer saw where they say one. The
+/// lines go to `lines`, in place, since they are large to move.
+#[inline]
+pub(super) fn items_and_prices(
+    sale: &Sale,
+    wanted: &Wanted,
+    lines: &mut StockLines,
+) -> Result<(), Refusal> {
     for wanted in wanted.as_slice() {
         let item = sale.items.find(wanted.line.item);
         let item = item.ok_or(Refusal::BadRequest { field: Field::Item })?;
@@ -33,7 +38,7 @@ pub(super) fn items_and_prices(sale: &Sale, wanted: &Wanted) -> Result<StockLine
         }
         lines.push(StockLine { item, quantity: wanted.line.quantity.0 });
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// A hold lives as long as the sale says, or shorter where the buyer asks so.

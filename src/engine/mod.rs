@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `administration` | decides what operators ask for |
 //! | `purchase` | decides what buyers ask for |
+//! | `prepare` | warms the caches for requests that are about to be decided |
 //! | `limits` | the purchase rules, one function each |
 //! | `apply` | carries records out |
 //! | `query` | what a reader sees |
@@ -40,12 +41,15 @@ mod hash;
 mod index;
 mod limits;
 mod orders;
+mod prepare;
 mod purchase;
 mod query;
 mod requests;
 mod sale;
 mod stock;
 mod wheel;
+
+use std::cell::Cell;
 
 use crate::model::record::{Expired, Record};
 use crate::model::{Command, OrderNumber, Outcome, Refusal, SaleId, TimeMs};
@@ -65,6 +69,8 @@ pub struct Engine {
     wheel: Wheel,
     sales: Vec<Sale>,
     sale_index: RowIndex,
+    /// The row of the sale that was asked for last: on-sales come one at a time.
+    last_sale: Cell<u32>,
 }
 
 /// What became of a command that was not refused.
@@ -86,6 +92,7 @@ impl Engine {
             wheel: Wheel::new(),
             sales: Vec::new(),
             sale_index: RowIndex::new(),
+            last_sale: Cell::new(0),
         }
     }
 
@@ -122,8 +129,9 @@ impl Engine {
         Some(Record::Expired(Expired { sale, order: OrderNumber(due.order + 1) }))
     }
 
-    /// When [`Engine::poll_expired`] next has something to do; `None` where no hold lives. It may
-    /// be early, by as much as a tenth of a hold's time, and is never late.
+    /// When [`Engine::poll_expired`] next has something to do; `None` where no hold lives. It is
+    /// never late. It may be early, since the wheel's coarse slots start before the deadlines in
+    /// them; the call then moves holds to finer slots, a handful of times in a hold's life.
     #[must_use]
     pub fn next_expiry(&self) -> Option<TimeMs> {
         self.wheel.next().map(TimeMs)
@@ -132,7 +140,14 @@ impl Engine {
     /// The row of a sale.
     #[inline]
     fn find_sale(&self, id: SaleId) -> Option<u32> {
-        self.sale_index.find(self.hash.sale(id), |row| self.sales[row as usize].id == id)
+        let last = self.last_sale.get();
+        if self.sales.get(last as usize).is_some_and(|sale| sale.id == id) {
+            return Some(last);
+        }
+        let hash = self.hash.sale(id);
+        let row = self.sale_index.find(hash, |row| self.sales[row as usize].id == id)?;
+        self.last_sale.set(row);
+        Some(row)
     }
 
     /// The sale that a command or a query names.

@@ -130,11 +130,11 @@ struct Extension {
 }
 
 /// What a new order is made of.
-pub(super) struct NewOrder {
+pub(super) struct NewOrder<'a> {
     pub(super) account: AccountIndex,
     pub(super) request: RequestId,
     pub(super) digest: BodyDigest,
-    pub(super) lines: StockLines,
+    pub(super) lines: &'a StockLines,
 }
 
 /// See the module.
@@ -179,6 +179,12 @@ impl Orders {
         (row < self.rows.len()).then(|| self.rows.at(row))
     }
 
+    /// Reads the row of an order, so that it is in the cache.
+    #[inline]
+    pub(super) fn touch(&self, order: OrderNumber) -> u32 {
+        self.find(order).map_or(0, |row| row.account)
+    }
+
     /// The order in this row, which must exist.
     #[inline]
     pub(super) fn at(&self, row: u32) -> &OrderRow {
@@ -195,7 +201,7 @@ impl Orders {
     /// Adds a held order and starts its timer.
     pub(super) fn add_held(
         &mut self,
-        new: &NewOrder,
+        new: &NewOrder<'_>,
         deadline: TimeMs,
         sale: u32,
         wheel: &mut Wheel,
@@ -206,18 +212,18 @@ impl Orders {
     }
 
     /// Adds a confirmed order.
-    pub(super) fn add_bought(&mut self, new: &NewOrder) {
+    pub(super) fn add_bought(&mut self, new: &NewOrder<'_>) {
         let row = self.add(new, BOUGHT);
         self.rows.at_mut(row).set_state(OrderState::Confirmed);
         self.totals[state_place(OrderState::Held)] -= 1;
         self.totals[state_place(OrderState::Confirmed)] += 1;
     }
 
-    fn add(&mut self, new: &NewOrder, flags: u16) -> u32 {
+    fn add(&mut self, new: &NewOrder<'_>, flags: u16) -> u32 {
         assert!(self.rows.len() < ORDERS_MAX, "a sale has at most {ORDERS_MAX} orders");
         let (quantity, tag) = match *new.lines.as_slice() {
             [line] => (line.quantity, flags | line.item),
-            _ => (self.add_lines(&new.lines), flags | SEVERAL_LINES),
+            _ => (self.add_lines(new.lines), flags | SEVERAL_LINES),
         };
         let id = new.request.0;
         let digest = new.digest.0;

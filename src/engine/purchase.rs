@@ -5,7 +5,7 @@
 //! a hold can be confirmed while its sale is paused or closed.
 
 use super::accounts::AccountIndex;
-use super::orders::{OrderRow, Orders};
+use super::orders::{OrderRow, Orders, StockLines};
 use super::requests::Known;
 use super::sale::Sale;
 use super::wheel::DEADLINE_MAX;
@@ -14,8 +14,8 @@ use crate::model::record::{
     Bought, Cancelled, Confirmed, Extended, Fenced, Held, Origin, Record, RecordLines, Released,
 };
 use crate::model::{
-    AccountId, Command, DurationMs, Field, Intent, Lines, OrderNumber, OrderState, Refusal, TimeMs,
-    Wanted,
+    AccountId, Command, DurationMs, Field, Intent, Lines, OrderNumber, OrderState, PaymentRef,
+    Refusal, TimeMs, Wanted,
 };
 
 /// A request that was not made before.
@@ -58,12 +58,12 @@ impl Engine {
             Command::Buy { lines, payment, .. } => {
                 limits::window(sale, now)?;
                 let order = new_order(asked, lines)?;
-                let (origin, payment) = (asked.origin(), payment.clone());
+                let (origin, payment) = (asked.origin(), copy_payment(payment));
                 Record::Bought(Bought { origin, order, lines: wanted_lines(lines), payment })
             }
             Command::Confirm { order, payment, lines, .. } => {
                 self.held_order(asked, *order, lines.as_ref())?;
-                let (origin, payment) = (asked.origin(), payment.clone());
+                let (origin, payment) = (asked.origin(), copy_payment(payment));
                 let lines = chosen_lines(lines.as_ref());
                 Record::Confirmed(Confirmed { origin, order: *order, lines, payment })
             }
@@ -138,8 +138,9 @@ impl Engine {
         account: Option<AccountIndex>,
         intent: Intent,
     ) -> Option<Known> {
+        let account = account?;
         let hash = self.hash.request(intent.account, intent.request);
-        sale.requests.find(hash, account?, intent.request, &sale.orders)
+        sale.requests.find(hash, account, intent.request, &sale.orders)
     }
 
     /// The buyer's own order, held and in time, with at least the chosen lines.
@@ -198,7 +199,8 @@ fn hold(asked: Asked<'_>, lines: &Wanted, ttl: Option<DurationMs>) -> Result<Rec
 #[inline]
 fn new_order(asked: Asked<'_>, wanted: &Wanted) -> Result<OrderNumber, Refusal> {
     let Asked { sale, account, .. } = asked;
-    let lines = limits::items_and_prices(sale, wanted)?;
+    let mut lines = StockLines::new();
+    limits::items_and_prices(sale, wanted, &mut lines)?;
     limits::account_limit(sale, account, &lines)?;
     limits::item_limits(sale, account, &lines)?;
     limits::stock(sale, &lines)?;
@@ -230,8 +232,19 @@ fn deadline(now: TimeMs, ttl: DurationMs) -> TimeMs {
     now.after(ttl).min(TimeMs(DEADLINE_MAX))
 }
 
+#[inline]
 fn wanted_lines(wanted: &Wanted) -> RecordLines {
-    wanted.as_slice().iter().map(|wanted| wanted.line).collect()
+    // Pushed one by one into their place; a collected list would be moved there.
+    let mut lines = RecordLines::new();
+    for wanted in wanted.as_slice() {
+        lines.push(wanted.line);
+    }
+    lines
+}
+
+/// A copy of the bytes at once; cloning goes one by one.
+fn copy_payment(payment: &PaymentRef) -> PaymentRef {
+    PaymentRef::new(payment.as_bytes()).expect("a reference of the same length")
 }
 
 fn chosen_lines(chosen: Option<&Lines>) -> RecordLines {

@@ -80,6 +80,18 @@ impl Requests {
         if self.rows.len() < REQUESTS_MAX { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
+    /// Reads where a search for this hash starts, so that it is in the cache.
+    #[inline]
+    pub(super) fn touch(&self, hash: u32) -> u32 {
+        self.index.touch(hash)
+    }
+
+    /// Reads where that search goes on.
+    #[inline]
+    pub(super) fn touch_overflow(&self, hash: u32) -> u32 {
+        self.index.touch_overflow(hash)
+    }
+
     /// The request with this scope, id and hash of both.
     #[inline]
     pub(super) fn find(

@@ -132,6 +132,8 @@ impl DataDir {
         mut make_log: impl FnMut(&NewLog<'_>) -> io::Result<()>,
     ) -> Result<Self, DataDirError> {
         fs::create_dir_all(path).map_err(failed(path, "create the directory"))?;
+        // Absolute from here on: not every library opens relative paths.
+        let path = &path.canonicalize().map_err(failed(path, "find the directory"))?;
         let lock = lock(path)?;
         if let Some(manifest) = read_manifest(path)? {
             let stored = manifest.logs.len() as u16;

@@ -13,17 +13,18 @@
 //!
 //! # The verdict
 //!
-//! | behind the end there is | verdict | why |
-//! |---|---|---|
-//! | zeros only | clean end | segments are zero-filled before use |
-//! | junk where the next frame can have gone | torn tail: zero it | that frame was in flight |
-//! | junk anywhere else | damage | no write ever went there |
-//! | an intact later frame off the chain | damage | what lay before it was durable |
-//! | a frame of the chain with impossible content | damage | no torn write has a right CRC |
+//! | behind the end there is | verdict |
+//! |---|---|
+//! | zeros only | clean end |
+//! | junk within reach of one write | torn tail: zero it, go on |
+//! | junk anywhere else | damage: no write ever went there |
+//! | an intact frame with a record of LSN ≥ expected, outside the chain | damage |
+//! | a frame of the chain with impossible padding, count or records | damage |
 //!
-//! The next frame can have gone to one segment, within the largest frame: one frame is in
-//! flight at most. A later frame is one with a record of LSN ≥ expected. Impossible are a wrong
-//! count, padding that is not zero, and records that do not decode.
+//! *Within reach of one write* is in one segment, and no further than the largest frame from the
+//! place where the next frame goes: one frame is in flight at most, and it was never
+//! acknowledged. An intact frame outside the chain proves that what lay before it was durable,
+//! and no torn write has a right CRC over content that cannot be.
 //!
 //! A flipped bit in the last frame looks like a torn write, and no log can tell them apart; in
 //! any earlier frame it is damage. Nothing is changed here; [`repair_torn_tail`] is a call of

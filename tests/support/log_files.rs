@@ -12,7 +12,7 @@ use boxoffice::wal::{
 };
 
 /// The segment of each shard's log: room for any test.
-const SEGMENT_BYTES: u64 = 4 << 20;
+const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// A temporary data directory.
 pub struct DataDir(tempfile::TempDir);

@@ -1,0 +1,302 @@
+//! `boxoffice demo`: sells out a sale with a real server, kills it midway, and proves the rest.
+//!
+//! ```text
+//! serve ─▶ define, open ─▶ rush ─▶ SIGKILL ─▶ serve again ─▶ check ─▶ rush ─▶ sold out
+//!       ─▶ check every acknowledged answer ─▶ SIGTERM ─▶ audit of the log ─▶ report
+//! ```
+//!
+//! The rush is a customer like any other: it knows what it asked and what it was answered, and
+//! its [`ledger`] is held against the server after the crash and at the end. The audit judges
+//! the log by itself.
+
+mod check;
+mod ledger;
+mod report;
+mod rush;
+mod server;
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use self::check::{Check, Findings};
+use self::ledger::Ledger;
+use self::report::Report;
+use self::rush::{Counts, Rush};
+use self::server::ServerProcess;
+use super::exit::ExitCode;
+use super::{Failed, print};
+use crate::audit::audit;
+use crate::client::{Client, Options};
+use crate::load::{Driver, DriverConfig, DriverError, Lane, Load, Pace};
+use crate::model::{ItemId, ItemTerms, Price, Quantity, SaleId, SaleTerms};
+use crate::runtime::{SystemClock, cpu, interrupt};
+
+/// The sale of the demo.
+const SALE: SaleId = SaleId(2026);
+
+/// Connections of the rush, and requests in flight on each.
+const CONNECTIONS: usize = 64;
+const PIPELINE: usize = 64;
+
+/// How long each half of the rush may take before the demo gives up.
+const RUSH_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long the last answers may take.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How often the rush is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Requests a second.
+    #[arg(long, value_name = "R", default_value = "100000")]
+    rate: NonZeroU32,
+    /// Units for sale, over all items.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "240000",
+        value_parser = clap::value_parser!(u32).range(1_000..=10_000_000)
+    )]
+    stock: u32,
+    /// How many shards the server has; the sale lives on one of them.
+    #[arg(long, value_name = "N", default_value = "1")]
+    shards: NonZeroU16,
+    /// Where the temporary data directory is made, on the disk to be tried.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// The seed of buyers and baskets [default: drawn, and printed].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A directory that is removed at the end, whatever the end is.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Best effort: what stays behind is named and harmless.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failed> {
+    let scratch = Scratch(args.dir.join(format!("boxoffice-demo-{}", std::process::id())));
+    let placement = Placement::choose(&args.dir)?;
+    let mut report = Report::new(args.rate, args.seed.unwrap_or_else(rush::draw_seed));
+    let mut server = ServerProcess::start(&scratch.0, args.shards, &placement.server)?;
+    keep_to(&placement.rush)?;
+    let capacities = define(&server, args.stock)?;
+    tell(format_args!(
+        "selling {} units of {} items at {} requests/s, seed {}",
+        args.stock,
+        capacities.len(),
+        args.rate,
+        report.seed
+    ));
+    let clock = SystemClock::new();
+    let mut ledger = Ledger::new(report.seed, &capacities);
+    let counts = first_half(args, &mut server, &placement, (clock, &mut ledger), &mut report)?;
+    report.after_crash = verify(&server, &ledger, clock)?;
+    tell(format_args!("recovered state: {}", report.after_crash));
+    second_half(args, &server, clock, (&mut ledger, counts), &mut report)?;
+    let counts = client(&server)?.availability(SALE).map_err(failure)?;
+    report.at_the_end = verify(&server, &ledger, clock)?;
+    report.judge_stock(&capacities, &counts, &ledger);
+    server.terminate()?;
+    report.judge_audit(&audit(&scratch.0).map_err(failure)?, SALE);
+    print(&report, args.json)?;
+    if report.is_proof() {
+        Ok(())
+    } else {
+        Err(Failed::new(ExitCode::Violation, "the demo found a broken rule; the report says which"))
+    }
+}
+
+/// Sells half of the stock, then kills the server and starts it again.
+fn first_half(
+    args: &Args,
+    server: &mut ServerProcess,
+    placement: &Placement,
+    (clock, ledger): (SystemClock, &mut Ledger),
+    report: &mut Report,
+) -> Result<Counts, Failed> {
+    let half = u64::from(args.stock / 2);
+    let mut rush = Rush::new(ledger, SALE);
+    let mut driver = connect(server, clock, &mut rush)?;
+    send(&mut driver, &mut rush, args.rate, |rush| rush.units_sold() >= half)?;
+    report.asked_before_kill = rush.asked();
+    server.kill()?;
+    lose_connections(&mut driver, &mut rush)?;
+    let killed = Instant::now();
+    // A process starts on the CPUs of the one that starts it.
+    keep_to(&placement.all)?;
+    server.restart()?;
+    keep_to(&placement.rush)?;
+    connect(server, clock, &mut rush)?;
+    report.recovery_ms = killed.elapsed().as_millis();
+    tell(format_args!("killed with SIGKILL; serving again after {} ms", report.recovery_ms));
+    Ok(rush.pause())
+}
+
+/// Asks again for what has no answer, goes on until sold out, and finishes what was begun.
+fn second_half(
+    args: &Args,
+    server: &ServerProcess,
+    clock: SystemClock,
+    (ledger, counts): (&mut Ledger, Counts),
+    report: &mut Report,
+) -> Result<(), Failed> {
+    let mut rush = Rush::resume(ledger, SALE, counts);
+    let mut driver = connect(server, clock, &mut rush)?;
+    send(&mut driver, &mut rush, args.rate, |rush: &Rush<'_>| Rush::is_sold_out(rush))?;
+    rush.stop_asking();
+    let until = driver.now().after(SETTLE_TIME_MAX);
+    while !rush.is_settled() && driver.now() < until {
+        let look = driver.now().after(LOOK);
+        driver.run(&mut rush, Load::Closed, look).map_err(driven)?;
+    }
+    report.sold_out = rush.is_sold_out();
+    report.unanswered = rush.unanswered();
+    report.take_counts(&rush.pause());
+    Ok(())
+}
+
+/// Which CPUs the server and the rush have.
+struct Placement {
+    all: Vec<usize>,
+    server: Vec<usize>,
+    rush: Vec<usize>,
+}
+
+impl Placement {
+    /// The server where the disk's interrupts go, the rush elsewhere; both everywhere where
+    /// there is one CPU.
+    fn choose(dir: &Path) -> Result<Self, Failed> {
+        let allowed = cpu::allowed()
+            .map_err(|error| failure(format_args!("cannot ask for the CPUs: {error}")))?;
+        let disk = interrupt::disk_cpus(dir);
+        let rush = allowed.iter().rev().find(|cpu| !disk.contains(cpu)).or(allowed.last());
+        let rush: Vec<usize> = rush.copied().into_iter().collect();
+        let server: Vec<usize> = allowed
+            .iter()
+            .copied()
+            .filter(|cpu| allowed.len() == 1 || !rush.contains(cpu))
+            .collect();
+        Ok(Self { all: allowed, server, rush })
+    }
+}
+
+fn keep_to(cpus: &[usize]) -> Result<(), Failed> {
+    cpu::restrict_current_thread(cpus)
+        .map_err(|error| failure(format_args!("cannot set the CPU affinity: {error}")))
+}
+
+/// Defines the sale: two hot items that hold half of the stock, and six others.
+fn define(server: &ServerProcess, stock: u32) -> Result<Vec<(ItemId, Quantity)>, Failed> {
+    let mut client = client(server)?;
+    let terms = SaleTerms {
+        hold_ttl: ledger::HOLD_TTL,
+        account_limit: Some(ledger::ACCOUNT_LIMIT),
+        ..SaleTerms::default()
+    };
+    client.define_sale(SALE, terms).map_err(failure)?;
+    let mut capacities = Vec::new();
+    let mut left = stock;
+    for number in 1..=ledger::ITEMS {
+        let share = if number <= ledger::HOT_ITEMS { stock / 4 } else { stock / 12 };
+        let capacity = Quantity(if number == ledger::ITEMS { left } else { share });
+        left -= capacity.0;
+        let price = Price(u64::from(number) * 1_500);
+        let terms = ItemTerms { capacity, price, account_limit: None };
+        client.define_item(SALE, ItemId(number), terms).map_err(failure)?;
+        capacities.push((ItemId(number), capacity));
+    }
+    client.open_sale(SALE).map_err(failure)?;
+    Ok(capacities)
+}
+
+fn client(server: &ServerProcess) -> Result<Client, Failed> {
+    Client::connect(server.address(), Options::default()).map_err(failure)
+}
+
+fn driver(server: &ServerProcess, clock: SystemClock) -> Result<Driver, Failed> {
+    let config = DriverConfig {
+        address: server.address(),
+        connections: CONNECTIONS,
+        pipeline: PIPELINE,
+        key: Vec::new(),
+        name: "demo",
+    };
+    Driver::new(config, clock).map_err(driven)
+}
+
+fn connect(
+    server: &ServerProcess,
+    clock: SystemClock,
+    script: &mut impl crate::load::Script,
+) -> Result<Driver, Failed> {
+    let mut driver = driver(server, clock)?;
+    driver.connect(script, Duration::from_secs(10)).map_err(driven)?;
+    Ok(driver)
+}
+
+/// Sends the rush at its rate until it is `enough`, or until time is up.
+fn send(
+    driver: &mut Driver,
+    rush: &mut Rush<'_>,
+    rate: NonZeroU32,
+    is_enough: impl Fn(&Rush<'_>) -> bool,
+) -> Result<(), Failed> {
+    let lane = Lane { index: 0, count: NonZeroU32::MIN };
+    let mut load = Load::Open(Pace::new(rate, driver.now(), lane));
+    let start = driver.now();
+    let until = start.after(RUSH_TIME_MAX);
+    while !is_enough(rush) && driver.now() < until {
+        let look = driver.now().after(LOOK);
+        load = driver.run(rush, load, look).map_err(driven)?;
+    }
+    rush.sent_for(Duration::from_nanos(driver.now().since(start)));
+    Ok(())
+}
+
+/// After the kill: hears of every request whose answer will never come.
+fn lose_connections(driver: &mut Driver, rush: &mut Rush<'_>) -> Result<(), Failed> {
+    driver.set_load(Load::Idle);
+    let until = driver.now().after(Duration::from_secs(10));
+    while driver.live() > 0 && driver.now() < until {
+        let look = driver.now().after(Duration::from_millis(10));
+        driver.turn(rush, look).map_err(driven)?;
+    }
+    Ok(())
+}
+
+/// Asks the server for every acknowledged answer again.
+fn verify(server: &ServerProcess, ledger: &Ledger, clock: SystemClock) -> Result<Findings, Failed> {
+    let mut check = Check::new(ledger, SALE);
+    let mut driver = connect(server, clock, &mut check)?;
+    let until = driver.now().after(Duration::from_secs(30));
+    while !check.is_done() && driver.now() < until {
+        let look = driver.now().after(LOOK);
+        driver.run(&mut check, Load::Closed, look).map_err(driven)?;
+    }
+    Ok(check.into_findings())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn driven(error: DriverError) -> Failed {
+    failure(format_args!("the rush cannot go on: {error}"))
+}
+
+fn failure(error: impl std::fmt::Display) -> Failed {
+    Failed::new(ExitCode::Failure, error)
+}
+
+fn tell(line: std::fmt::Arguments<'_>) {
+    eprintln!("demo: {line}");
+}
