@@ -152,17 +152,17 @@ fn a_write_that_comes_short_is_not_acknowledged() {
     let mut peer = Peer::connect(server.address());
     peer.open_sale(SALE, SaleTerms::default(), &[(1, 1_000_000)]);
     // Until both segments ahead are prepared no file may be limited.
-    let shard = server.data_dir().join("shard-000");
-    while fs::read_dir(&shard).expect("it can be listed").count() < 3 {
+    let segment = |index| server.data_dir().join(format!("shard-000/{index:020}.wal"));
+    while !(segment(2).exists() && segment(3).exists()) {
         thread::sleep(Duration::from_millis(20));
     }
-    let segment = shard.join("00000000000000000001.wal");
-    let limit = end_of_log(&segment) + BLOCK_BYTES as u64;
+    let buyer = Peer::connect(server.address());
+    let limit = end_of_log(&segment(1)) + BLOCK_BYTES as u64;
     let pid = server.pid().to_string();
     if let Err(why) = run("prlimit", &["--pid", &pid, &format!("--fsize={limit}")]) {
         return println!("skipped, the limit cannot be set: {why}");
     }
-    let bought = buy_until_the_end(Peer::connect(server.address()), 1);
+    let bought = buy_until_the_end(buyer, 1);
     let status = server.wait();
     let log = server.log();
     // The kernel may also end a process that writes behind its limit: SIGXFSZ.
