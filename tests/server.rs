@@ -491,6 +491,34 @@ fn a_peer_that_takes_nothing_does_not_keep_a_server_from_stopping() {
 }
 
 #[test]
+fn a_log_goes_on_in_segments_of_another_size() {
+    let home = temporary_dir();
+    let data_dir = home.path().join("data");
+    let mut sold = 0;
+    for (account, bytes) in [1_052_672, 4_194_304, 1_052_672].into_iter().enumerate() {
+        let serve = Serve::on(&data_dir).with("--segment-bytes", &bytes.to_string());
+        let mut server = Server::start_on(&data_dir, serve);
+        let mut peer = Peer::connect(server.address());
+        if account == 0 {
+            peer.open_sale(SALE, SaleTerms::default(), &[(1, 1_000_000)]);
+        }
+        // About three of the smaller segments.
+        for round in 0..16 {
+            let requests: Vec<_> = (0..1_000)
+                .map(|index| {
+                    buy(intent(SALE, account as u128 + 1, round * 1_000 + index), &[(1, 1)])
+                })
+                .collect();
+            sold += peer.ask_all(&requests).iter().filter(|got| got.is_ok()).count() as u64;
+        }
+        assert_eq!(peer.stats(SALE).sold, sold);
+        server.kill();
+    }
+    let server = Server::start_on(&data_dir, Serve::on(&data_dir));
+    assert_eq!((Peer::connect(server.address()).stats(SALE).sold, sold), (48_000, 48_000));
+}
+
+#[test]
 fn everything_is_there_after_a_stop_and_after_a_crash() {
     let mut server = Server::start_with(|serve: Serve| serve.with("--segment-bytes", "1052672"));
     let mut peer = Peer::connect(server.address());
