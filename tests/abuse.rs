@@ -4,7 +4,7 @@
 //! Malformed frames, floods, peers that do not read, do not write or vanish, too many
 //! connections. Behind each the server must serve others, and the sale must be as it was.
 
-#[path = "protocol/golden.rs"]
+#[path = "support/protocol_golden.rs"]
 #[allow(dead_code, reason = "the frames are used, not the values that they stand for")]
 mod golden;
 #[path = "support/peer.rs"]
