@@ -181,11 +181,27 @@ fn every_command_works_with_exact_numbers() {
     assert_eq!(orders, [3, 0, 2, 1]);
     assert_eq!([stats.orders_expired, stats.orders_cancelled], [0, 0]);
     assert_eq!([stats.capacity, stats.available, stats.held, stats.sold], [107, 97, 0, 10]);
+}
 
+#[test]
+fn a_sale_that_is_paused_or_closed_keeps_its_holds() {
+    let server = Server::start();
+    let mut peer = Peer::connect(server.address());
+    peer.open_sale(SALE, hold_ttl(60_000), &[(1, 10)]);
+    for account in 1..=3 {
+        peer.gets(hold(intent(SALE, account, 1), &[(1, 1)]));
+    }
+    let late = hold(intent(SALE, 4, 1), &[(1, 1)]);
+    let confirmed = |order| Outcome::Confirmed { order: OrderNumber(order) };
     assert_eq!(peer.gets(Command::PauseSale { sale: SALE }), Outcome::Done);
-    assert_eq!(peer.ask(hold(intent(SALE, 5, 1), &[(1, 1)])), Err(Refusal::Paused));
+    assert_eq!(peer.ask(late.clone()), Err(Refusal::Paused));
+    assert_eq!(peer.gets(confirm(intent(SALE, 1, 2), OrderNumber(1))), confirmed(1));
+    assert_eq!(peer.gets(Command::OpenSale { sale: SALE }), Outcome::Done);
     assert_eq!(peer.gets(Command::CloseSale { sale: SALE }), Outcome::Done);
-    assert_eq!(peer.ask(hold(intent(SALE, 5, 1), &[(1, 1)])), Err(Refusal::Closed));
+    assert_eq!(peer.ask(late), Err(Refusal::Closed));
+    assert_eq!(peer.gets(confirm(intent(SALE, 2, 2), OrderNumber(2))), confirmed(2));
+    let stats = peer.stats(SALE);
+    assert_eq!((stats.state, stats.held, stats.sold), (SaleState::Closed, 1, 2));
 }
 
 #[test]
@@ -436,8 +452,8 @@ fn a_server_that_stops_answers_what_was_asked() {
     assert_eq!(admin.read(), None, "an idle connection is closed");
     assert!(!server.log().contains("WARN"), "stopping is nothing to warn of:\n{}", server.log());
     server.restart();
-    let stats = Peer::connect(server.address()).stats(SALE);
-    assert_eq!((u64::from(stats.orders), stats.sold), (sold, sold));
+    let after = Peer::connect(server.address()).stats(SALE);
+    assert_eq!((u64::from(after.orders), after.sold), (sold, sold));
 }
 
 /// A peer that takes no answers keeps a stopping server busy for a while.

@@ -89,7 +89,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         binary: args.binary,
         keys: keys.map(Arc::new),
         segment_bytes: args.segment_bytes,
-        connections_max: connections_max(args.connections),
+        connections_max: connections_max(args.connections)?,
         idle_timeout: Duration::from_secs(args.idle_timeout),
         send_timeout: Duration::from_secs(args.send_timeout),
     };
@@ -109,17 +109,27 @@ fn load_keys(path: &Path) -> Result<Keys, Failed> {
         .map_err(|error| Failed::new(ExitCode::Configuration, error))
 }
 
-/// As many connections as the limit on open files allows.
-fn connections_max(asked: usize) -> usize {
+/// As many connections as the limit on open files allows; at least one.
+fn connections_max(asked: usize) -> Result<usize, Failed> {
     let limit = limits::raise_open_files().unwrap_or(u64::MAX);
     let allowed = usize::try_from(limit.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+    if allowed == 0 {
+        let least = 2 * OTHER_FILES;
+        return Err(Failed::new(
+            ExitCode::Environment,
+            format_args!(
+                "the limit of {limit} open files leaves no room for connections: raise it to \
+                 {least} or more (`ulimit -n`, or LimitNOFILE= in the unit)"
+            ),
+        ));
+    }
     if allowed < asked {
         tracing::warn!(
             "the limit of {limit} open files leaves room for {allowed} connections; for {asked} \
              raise it (`ulimit -n`, or LimitNOFILE= in the unit)"
         );
     }
-    asked.min(allowed).max(1)
+    Ok(asked.min(allowed).max(1))
 }
 
 /// What scripts wait for: one line for each listener, and then that the server serves.

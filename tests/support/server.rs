@@ -110,6 +110,23 @@ impl Refused {
     }
 }
 
+/// Runs a command until it says `ready`, which ends it, or ends by itself.
+pub fn first_words(mut command: Command) -> Refused {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program can be run");
+    let log = Arc::new(Mutex::new(String::new()));
+    let (lines, said) = mpsc::channel();
+    let stderr = collect(child.stderr.take());
+    let stdout = keep_lines(child.stdout.take(), Arc::clone(&log), Some(lines));
+    let is_ready = read_until_ready(&said).is_ok();
+    let status = if is_ready { None } else { wait(&mut child) };
+    end(&mut child);
+    stdout.join().expect("the output was read");
+    let stdout = log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let stderr = stderr.join().expect("the output was read");
+    Refused { code: status.and_then(|status| status.code()), stdout, stderr }
+}
+
 /// Where a server listens.
 #[derive(Clone, Debug, Default)]
 struct Listening {

@@ -1,0 +1,246 @@
+//! A machine that has too little: a full disk, a log that may not grow, low limits.
+//!
+//! The server ends or does not start, with one clear line and the documented code, and what it
+//! had acknowledged is there once there is room again. Each test needs a right that not everybody
+//! has; where it is missing, the test says so and ends.
+
+#[path = "support/peer.rs"]
+mod peer;
+#[path = "support/server.rs"]
+mod server;
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use boxoffice::cli::exit::ExitCode;
+use boxoffice::model::{Outcome, SaleId, SaleTerms};
+use boxoffice::wal::BLOCK_BYTES;
+use peer::{Peer, buy, intent};
+use server::{Serve, Server, temporary_dir};
+
+const SALE: SaleId = SaleId(7);
+
+/// Runs a program of the system; `Err` is why it cannot be used here.
+fn run(program: &str, args: &[&str]) -> Result<(), String> {
+    match Command::new(program).args(args).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => Err(format!("{program}: {error}")),
+    }
+}
+
+/// A file system of its own, made on a file. It is unmounted before the file is removed.
+struct Disk {
+    mount: PathBuf,
+    _home: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new(mebibytes: u64) -> Result<Self, String> {
+        let home = temporary_dir();
+        let (image, mount) = (home.path().join("image"), home.path().join("disk"));
+        fs::create_dir(&mount).expect("a directory can be made");
+        let file = fs::File::create(&image).expect("a file can be made");
+        file.set_len(mebibytes << 20).expect("a file can be sparse");
+        let [image, at] = [&image, &mount].map(|path| path.to_str().expect("UTF-8"));
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", image])?;
+        run("mount", &["-o", "loop", image, at])?;
+        Ok(Self { mount, _home: home })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let mount = self.mount.to_str().expect("UTF-8");
+        if let Err(why) = run("umount", &["--lazy", mount]) {
+            eprintln!("{why}");
+        }
+    }
+}
+
+/// Buys in batches until the server is gone; the orders that were acknowledged, by request.
+fn buy_until_the_end(mut peer: Peer, account: u128) -> HashMap<u128, Outcome> {
+    let mut bought = HashMap::new();
+    for batch in 0.. {
+        let first = batch * 500;
+        let requests: Vec<_> = (first..first + 500)
+            .map(|request| buy(intent(SALE, account, request), &[(1, 1)]))
+            .collect();
+        let bytes = peer.encode(&requests);
+        // The answers that still arrive count, written or not.
+        let _written = peer.write(&bytes);
+        for _ in 0..500 {
+            let Some((correlation, got)) = peer.read_answer() else { return bought };
+            let outcome = got.expect("there is enough").outcome;
+            // Hello was the first correlation id.
+            bought.insert(u128::from(correlation) - 2, outcome);
+        }
+    }
+    unreachable!("batches never end")
+}
+
+/// Each acknowledged purchase is known, and each order has one.
+fn assert_all_there(server: &Server, account: u128, bought: &HashMap<u128, Outcome>) {
+    let mut peer = Peer::connect(server.address());
+    let known: Vec<_> = bought.iter().collect();
+    for known in known.chunks(500) {
+        let again: Vec<_> = known
+            .iter()
+            .map(|(request, _)| buy(intent(SALE, account, **request), &[(1, 1)]))
+            .collect();
+        for ((request, outcome), got) in known.iter().zip(peer.ask_all(&again)) {
+            let answer = got.expect("it was acknowledged");
+            assert!(answer.replayed && answer.outcome == **outcome, "{request}: {answer:?}");
+        }
+    }
+    let stats = peer.stats(SALE);
+    assert!(stats.sold >= bought.len() as u64 && stats.sold == u64::from(stats.orders));
+}
+
+/// The last line on stderr, which is the server's one complaint.
+#[track_caller]
+fn assert_complaint(log: &str, names: &[&str]) {
+    let complaints: Vec<_> = log.lines().filter(|line| line.starts_with("boxoffice: ")).collect();
+    assert_eq!(complaints.len(), 1, "one clear line:\n{log}");
+    assert!(names.iter().all(|name| complaints[0].contains(name)), "{names:?}: {complaints:?}");
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn a_full_disk_ends_the_server_and_loses_nothing() {
+    let disk = match Disk::new(24) {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped, no disk of its own can be mounted: {why}"),
+    };
+    let data_dir = disk.mount.join("data");
+    let serve = Serve::on(&data_dir).with("--segment-bytes", "2097152");
+    let mut server = Server::start_on(&data_dir, serve.clone());
+    let mut admin = Peer::connect(server.address());
+    admin.open_sale(SALE, SaleTerms::default(), &[(1, 100_000_000)]);
+    let bought = buy_until_the_end(Peer::connect(server.address()), 1);
+    let status = server.wait();
+    let log = server.log();
+    assert_eq!(status.code(), Some(i32::from(ExitCode::DiskFailed.number())), "{log}");
+    assert_complaint(&log, &["segment", "o space left"]);
+    assert!(bought.len() > 10_000, "{} orders fit", bought.len());
+
+    // A larger disk in its place.
+    let home = temporary_dir();
+    let copy = home.path().join("data");
+    let [from, to] = [&data_dir, &copy].map(|path| path.to_str().expect("UTF-8"));
+    run("cp", &["-a", from, to]).expect("a directory can be copied");
+    let server = Server::start_on(&copy, Serve::on(&copy).with("--segment-bytes", "2097152"));
+    assert_all_there(&server, 1, &bought);
+}
+
+/// The offset behind the last block of a file that is not zero.
+fn end_of_log(segment: &Path) -> u64 {
+    let bytes = fs::read(segment).expect("it can be read");
+    let blocks = bytes.chunks(BLOCK_BYTES).rposition(|block| block.iter().any(|byte| *byte != 0));
+    ((blocks.expect("it has a header") + 1) * BLOCK_BYTES) as u64
+}
+
+/// A limit on the size of files cuts the next frame short behind its first block.
+#[test]
+fn a_write_that_comes_short_is_not_acknowledged() {
+    let mut server = Server::start();
+    let mut peer = Peer::connect(server.address());
+    peer.open_sale(SALE, SaleTerms::default(), &[(1, 1_000_000)]);
+    // Until both segments ahead are prepared no file may be limited.
+    let segment = |index| server.data_dir().join(format!("shard-000/{index:020}.wal"));
+    while !(segment(2).exists() && segment(3).exists()) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let buyer = Peer::connect(server.address());
+    let limit = end_of_log(&segment(1)) + BLOCK_BYTES as u64;
+    let pid = server.pid().to_string();
+    if let Err(why) = run("prlimit", &["--pid", &pid, &format!("--fsize={limit}")]) {
+        return println!("skipped, the limit cannot be set: {why}");
+    }
+    let bought = buy_until_the_end(buyer, 1);
+    let status = server.wait();
+    let log = server.log();
+    // The kernel may also end a process that writes behind its limit: SIGXFSZ.
+    let failed = i32::from(ExitCode::DiskFailed.number());
+    assert!(status.code() == Some(failed) || status.signal() == Some(25), "{status}:\n{log}");
+    server.restart();
+    assert_all_there(&server, 1, &bought);
+}
+
+/// Starts as somebody without rights, below these limits: it serves, or says the one line.
+fn start_below(limits: &[&str]) -> Result<(), String> {
+    let home = temporary_dir();
+    let data_dir = home.path().join("data");
+    fs::create_dir(&data_dir).expect("a directory can be made");
+    let mut path = home.path();
+    run("chmod", &["755", path.to_str().expect("UTF-8")])?;
+    path = &data_dir;
+    run("chown", &["65534:65534", path.to_str().expect("UTF-8")])?;
+    let somebody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    run(somebody[0], &[&somebody[1..], &["test", "-w", path.to_str().expect("UTF-8")]].concat())?;
+    let serve = Serve::on(&data_dir).command();
+    let mut command = Command::new("prlimit");
+    command.args(limits).args(somebody).arg(serve.get_program()).args(serve.get_args());
+    let said = server::first_words(command);
+    if said.stdout.lines().any(|line| line == "ready") {
+        println!("{limits:?}: it serves");
+        return Ok(());
+    }
+    println!("{limits:?}: {}", said.stderr);
+    assert_eq!(said.code, Some(i32::from(ExitCode::Environment.number())), "{limits:?}: {said:?}");
+    assert_complaint(&said.stderr, &["limit"]);
+    Ok(())
+}
+
+#[test]
+fn low_limits_are_enough_or_are_named() {
+    for limits in [
+        &["--memlock=0"][..],
+        &["--memlock=65536"],
+        &["--memlock=8388608"],
+        &["--memlock=0", "--nofile=1024"],
+        &["--memlock=8388608", "--nofile=300"],
+        &["--memlock=8388608", "--nofile=256"],
+        &["--memlock=8388608", "--nofile=32"],
+        &["--memlock=8388608", "--nofile=16"],
+        &["--memlock=8388608", "--nofile=12"],
+    ] {
+        if let Err(why) = start_below(limits) {
+            return println!("skipped, nobody else can be: {why}");
+        }
+    }
+}
+
+/// Nobody is told that it works who then finds no room for a connection.
+#[test]
+fn a_low_limit_on_open_files_still_lets_peers_in() {
+    let home = temporary_dir();
+    let data_dir = home.path().join("data");
+    let serve = Serve::on(&data_dir);
+    let server = Server::start_on(&data_dir, serve);
+    let pid = server.pid().to_string();
+    // Two more files than are open now: the third connection has to wait for one of them.
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count();
+    if let Err(why) = run("prlimit", &["--pid", &pid, &format!("--nofile={}", open + 2)]) {
+        return println!("skipped, the limit cannot be set: {why}");
+    }
+    let mut first = Peer::connect(server.address());
+    first.open_sale(SALE, SaleTerms::default(), &[(1, 10)]);
+    let second = Peer::connect(server.address());
+    let mut waiting = Peer::silent(server.address());
+    let (said, hears) = std::sync::mpsc::channel();
+    let waiter = thread::spawn(move || {
+        said.send(()).expect("the test waits");
+        waiting.hello(b"").expect("there is room at last");
+        waiting.stats(SALE)
+    });
+    hears.recv().expect("it has begun");
+    first.gets(buy(intent(SALE, 1, 1), &[(1, 1)]));
+    drop(second);
+    assert_eq!(waiter.join().expect("it was let in").sold, 1);
+}
