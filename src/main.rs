@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// The tables of millions of orders are read at random.
+#[global_allocator]
+static ALLOCATOR: boxoffice::runtime::huge::HugePages = boxoffice::runtime::huge::HugePages;
+
 fn main() -> ExitCode {
     boxoffice::cli::main().into()
 }

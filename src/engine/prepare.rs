@@ -9,7 +9,7 @@ use std::hint::black_box;
 use arrayvec::ArrayVec;
 
 use super::Engine;
-use crate::model::{Command, OrderNumber};
+use crate::model::{Intent, OrderNumber};
 
 /// Requests whose reads are issued together: about what a core can have under way.
 const TOGETHER: usize = 16;
@@ -25,10 +25,10 @@ struct Places {
 impl Engine {
     /// Reads what these commands will need, so that deciding and applying them finds it in the
     /// cache. Changes nothing and decides nothing; worth calling for two commands or more.
-    pub fn prepare<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
+    pub fn prepare(&self, intents: impl IntoIterator<Item = Intent>) {
         let mut together = ArrayVec::<Places, TOGETHER>::new();
-        for command in commands {
-            together.extend(self.places(command));
+        for intent in intents {
+            together.extend(self.places(intent));
             if together.is_full() {
                 self.touch(&together);
                 together.clear();
@@ -39,17 +39,8 @@ impl Engine {
 
     /// Hashing is done first for all, so that nothing stands between the reads.
     #[inline]
-    fn places(&self, command: &Command) -> Option<Places> {
-        let (intent, order) = match command {
-            Command::Hold { intent, .. }
-            | Command::Buy { intent, .. }
-            | Command::Fence { intent } => (intent, OrderNumber(0)),
-            Command::Confirm { intent, order, .. }
-            | Command::Release { intent, order }
-            | Command::Extend { intent, order }
-            | Command::Cancel { intent, order, .. } => (intent, *order),
-            _ => return None,
-        };
+    fn places(&self, intent: Intent) -> Option<Places> {
+        let order = OrderNumber(0);
         Some(Places {
             sale: self.find_sale(intent.sale)?,
             account_hash: self.hash.account(intent.account),

@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod clock;
 pub mod cpu;
 pub mod file;
+pub mod huge;
 pub mod interrupt;
 pub mod limits;
 pub mod mailbox;

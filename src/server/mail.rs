@@ -47,20 +47,29 @@ impl Frames {
     }
 }
 
-/// A request to a sale.
+/// A request to a sale, where it was decoded.
+#[derive(Clone, Copy, Debug)]
+pub enum Ask<'a> {
+    /// To change something.
+    Command(&'a Command),
+    /// To read something.
+    Query(&'a Query),
+}
+
+/// A request to a sale that travels.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "a box for each command would be an allocation")]
-pub enum Ask {
+pub enum SentAsk {
     /// To change something.
     Command(Command),
     /// To read something.
     Query(Query),
 }
 
-impl Ask {
+impl Ask<'_> {
     /// The size of the answer where it may be large, in bytes; else zero.
     #[must_use]
-    pub const fn reserved(&self) -> u32 {
+    pub const fn reserved(self) -> u32 {
         match self {
             Self::Query(Query::Availability { .. }) => FRAME_BYTES_MAX as u32,
             _ => 0,
@@ -69,10 +78,30 @@ impl Ask {
 
     /// The sale, which decides the shard.
     #[must_use]
-    pub const fn sale(&self) -> SaleId {
+    pub const fn sale(self) -> SaleId {
         match self {
             Self::Command(command) => command.sale(),
             Self::Query(query) => query.sale(),
+        }
+    }
+
+    /// A copy that can travel.
+    #[must_use]
+    pub fn to_sent(self) -> SentAsk {
+        match self {
+            Self::Command(command) => SentAsk::Command(command.clone()),
+            Self::Query(query) => SentAsk::Query(*query),
+        }
+    }
+}
+
+impl SentAsk {
+    /// The request, where it arrived.
+    #[must_use]
+    pub const fn as_ask(&self) -> Ask<'_> {
+        match self {
+            Self::Command(command) => Ask::Command(command),
+            Self::Query(query) => Ask::Query(query),
         }
     }
 }
@@ -88,7 +117,7 @@ pub enum Mail {
         /// The request's correlation id.
         correlation: u64,
         /// What is asked.
-        ask: Ask,
+        ask: SentAsk,
     },
     /// The answer to a request that the receiver sent.
     Answer {

@@ -68,13 +68,14 @@ impl Service {
         let connection = self.connections.at(slot);
         connection.active_at = monotonic;
         let phase = connection.phase;
-        match (phase, Request::decode(frame)) {
-            (_, Err(RequestError::Malformed(error))) => self.fail(slot, frame.correlation, error),
+        // Matched by reference: a command has room for sixteen lines, too much to move about.
+        match (phase, &Request::decode(frame)) {
+            (_, Err(RequestError::Malformed(error))) => self.fail(slot, frame.correlation, *error),
             (Phase::Greeting, Ok(Request::Hello(hello))) => {
-                self.handle_hello(slot, frame.correlation, &hello);
+                self.handle_hello(slot, frame.correlation, hello);
             }
             (Phase::Serving(scopes), Ok(Request::Command(command))) => {
-                if scopes.allow(&command) {
+                if scopes.allow(command) {
                     self.take(slot, frame.correlation, Ask::Command(command));
                 } else {
                     self.refuse(slot, frame.correlation, Refusal::Forbidden);
@@ -84,7 +85,7 @@ impl Service {
                 self.take(slot, frame.correlation, Ask::Query(query));
             }
             (Phase::Serving(_), Err(RequestError::Refused(refusal))) => {
-                self.refuse(slot, frame.correlation, refusal);
+                self.refuse(slot, frame.correlation, *refusal);
             }
             (Phase::Serving(_), Ok(Request::Hello(_))) => {
                 self.fail(slot, frame.correlation, DecodeError::HELLO_REPEATED);
@@ -125,7 +126,7 @@ impl Service {
     }
 
     /// Executes a request here, or sends it to the shard that owns its sale.
-    fn take(&mut self, slot: u32, correlation: u64, ask: Ask) {
+    fn take(&mut self, slot: u32, correlation: u64, ask: Ask<'_>) {
         let connection = self.connections.at(slot);
         if self.draining {
             return self.refuse(slot, correlation, Refusal::Draining);
@@ -137,9 +138,9 @@ impl Service {
         let reply_to = ReplyTo { connection: id, reserved };
         let owner = ask.sale().shard(self.config.shards);
         if owner == self.config.index {
-            self.execute(Destination::Local(reply_to), correlation, &ask);
+            self.execute(Destination::Local(reply_to), correlation, ask);
         } else {
-            let mail = Mail::Request { reply_to, correlation, ask };
+            let mail = Mail::Request { reply_to, correlation, ask: ask.to_sent() };
             self.mail[usize::from(owner.0)].push_back(mail);
         }
     }
@@ -153,7 +154,7 @@ impl Service {
                     let refused = Refusal::Draining;
                     self.answer(to, |out| encode_refusal(out, correlation, refused));
                 } else {
-                    self.execute(to, correlation, &ask);
+                    self.execute(to, correlation, ask.as_ask());
                 }
             }
             Mail::Answer { reply_to, frames } => {
@@ -168,7 +169,7 @@ impl Service {
         self.log.has_room()
     }
 
-    fn execute(&mut self, to: Destination, correlation: u64, ask: &Ask) {
+    fn execute(&mut self, to: Destination, correlation: u64, ask: Ask<'_>) {
         match ask {
             Ask::Command(command) => self.execute_command(to, correlation, command),
             Ask::Query(query) => self.execute_query(to, correlation, query),

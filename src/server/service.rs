@@ -18,7 +18,7 @@ use super::mail::{Frames, MAILBOX_MESSAGES, Mail};
 use crate::admission::keys::Keys;
 use crate::engine::Engine;
 use crate::model::{Lsn, ShardIndex, TimeMs};
-use crate::protocol::binary::{REQUEST_BYTES_MAX, Welcome, encode_error};
+use crate::protocol::binary::{REQUEST_BYTES_MAX, Welcome, encode_error, intents};
 use crate::runtime::AlignedBuffer;
 use crate::wal::{LogWriter, Segment};
 
@@ -137,6 +137,12 @@ impl Service {
     /// A peer connected. `None`: there are too many, close its socket.
     pub fn handle_open(&mut self) -> Option<ConnectionId> {
         if self.draining { None } else { self.connections.open(self.monotonic) }
+    }
+
+    /// All bytes that are going to be handled in this turn, for a first look: what they will ask
+    /// for is read into the caches together, rather than one miss after the other.
+    pub fn prepare<'a>(&self, received: impl Iterator<Item = &'a [u8]>) {
+        self.engine.prepare(received.flat_map(intents));
     }
 
     /// Bytes arrived.

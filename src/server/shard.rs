@@ -138,6 +138,7 @@ impl<C: Clock> Shard<C> {
             self.ring.take_events(&mut events);
             let monotonic = self.clock.monotonic();
             self.service.handle_time(TimeMs(self.clock.wall_ms()), monotonic);
+            self.prepare(&events);
             for event in events.drain(..) {
                 self.handle_event(event, monotonic)?;
             }
@@ -159,6 +160,14 @@ impl<C: Clock> Shard<C> {
         let token = Token(LOG_TOKEN.0 - 1 - listener as u32);
         let accepting = self.ring.accept(self.listeners[listener].as_fd(), token);
         self.state.accepting[listener] = Some(accepting);
+    }
+
+    /// Has the tables at hand for everything that arrived together.
+    fn prepare(&self, events: &[Event]) {
+        self.service.prepare(events.iter().filter_map(|event| match event {
+            Event::Received { bytes: Ok(Some(received)), .. } => Some(self.ring.received(received)),
+            _ => None,
+        }));
     }
 
     fn handle_event(&mut self, event: Event, monotonic: Duration) -> Result<(), ServerError> {

@@ -119,6 +119,6 @@ pub use frame::{
 pub use opcode::Opcode;
 pub use request::{
     HOLD_ONE_LINE_BYTES, Hello, KEY_BYTES_MAX, NAME_BYTES_MAX, Request, RequestError,
-    encode_command, encode_hello, encode_query, encode_request,
+    encode_command, encode_hello, encode_query, encode_request, intents,
 };
 pub use response::{Response, SHARDS_MAX, Welcome};

@@ -112,6 +112,38 @@ impl<'a> Request<'a> {
     }
 }
 
+/// The intents of the buyers' commands at the start of `bytes`, as far as whole frames go.
+///
+/// Nothing is verified: this is a hint of what will be asked, so that a server can have its
+/// tables at hand when it decodes the frames one by one.
+pub fn intents(bytes: &[u8]) -> impl Iterator<Item = Intent> + '_ {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        loop {
+            let header = rest.first_chunk::<HEADER_BYTES>()?;
+            let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+            let payload = rest.get(HEADER_BYTES..length)?;
+            rest = &rest[length..];
+            let is_purchase = (Opcode::Hold.wire()..=Opcode::Fence.wire())
+                .contains(&u16::from(header[OPCODE_OFFSET]));
+            if let (true, Some(intent)) = (is_purchase, payload.first_chunk::<INTENT_BYTES>()) {
+                return Some(intent_of(intent));
+            }
+        }
+    })
+}
+
+fn intent_of(bytes: &[u8; INTENT_BYTES]) -> Intent {
+    let (sale, ids) = bytes.split_at(8);
+    let (account, request) = ids.split_at(16);
+    let id = |bytes: &[u8]| u128::from_le_bytes(bytes.try_into().expect("an id has 16 bytes"));
+    Intent {
+        sale: SaleId(u64::from_le_bytes(sale.try_into().expect("a sale has 8 bytes"))),
+        account: AccountId(id(account)),
+        request: RequestId(id(request)),
+    }
+}
+
 fn hello<'a>(reader: &mut Reader<'a>) -> Result<Hello<'a>, DecodeError> {
     let key = reader.bytes()?;
     if key.len() > KEY_BYTES_MAX {
