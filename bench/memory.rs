@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench memory` prints a line per kind of work: the median, over slices of the
 //! run, of the CPU nanoseconds for deciding and applying one command, and the resident memory
-//! that each order added. `cargo bench --bench memory -- buy 2000000` runs one kind at another size.
+//! that each order added. `cargo bench --bench memory -- buy 2000000` runs one kind at another
+//! size.
 //!
 //! Each kind runs in a process of its own, so that no memory is counted that an earlier one left.
 

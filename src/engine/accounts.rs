@@ -11,7 +11,7 @@
 //! ```
 
 use super::arena::Arena;
-use super::index::RowIndex;
+use super::index::{ROW_MAX, RowIndex, Touched};
 use super::stock::ItemRow;
 use crate::model::lines::LINES_MAX;
 use crate::model::sale::ITEMS_MAX;
@@ -39,8 +39,8 @@ const INLINE_COUNT_BITS: u32 = 21;
 const INLINE_COUNT_MAX: u32 = (1 << INLINE_COUNT_BITS) - 1;
 const _: () = assert!(ITEMS_MAX <= 1 << (31 - INLINE_COUNT_BITS));
 
-/// Accounts that a sale has at most; the number behind them stands for the operator.
-const ACCOUNTS_MAX: u32 = u32::MAX - 1;
+/// Accounts that a sale has at most; a number behind them stands for the operator.
+const ACCOUNTS_MAX: u32 = ROW_MAX;
 
 /// Tallies that a sale has at most, less those of one more order and of the row before it.
 const TALLIES_MAX: u32 = !IS_LIST - LINES_MAX as u32 - 1;
@@ -87,14 +87,14 @@ impl Accounts {
 
     /// Reads where a search for this hash starts, so that it is in the cache.
     #[inline]
-    pub(super) fn touch(&self, hash: u32) -> u32 {
+    pub(super) fn touch(&self, hash: u32) -> Touched {
         self.index.touch(hash)
     }
 
     /// Reads where that search goes on.
     #[inline]
-    pub(super) fn touch_overflow(&self, hash: u32) -> u32 {
-        self.index.touch_overflow(hash)
+    pub(super) fn touch_overflow(&self, touched: Touched) -> u32 {
+        self.index.touch_overflow(touched)
     }
 
     /// The account with this id and the hash of it.
@@ -107,11 +107,11 @@ impl Accounts {
     /// The account with this id and the hash of it, made where it is new.
     #[inline]
     pub(super) fn find_or_add(&mut self, hash: u32, id: AccountId) -> AccountIndex {
-        self.find(hash, id).unwrap_or_else(|| {
-            let row = self.rows.push(AccountRow { id: halves(id), units: 0, tally: 0 });
-            self.index.insert(hash, row);
-            row
-        })
+        let (id, next) = (halves(id), self.rows.len());
+        let rows = &self.rows;
+        self.index
+            .find_or_insert(hash, next, |row| rows.at(row).id == id)
+            .unwrap_or_else(|| self.rows.push(AccountRow { id, units: 0, tally: 0 }))
     }
 
     pub(super) fn id(&self, account: AccountIndex) -> AccountId {

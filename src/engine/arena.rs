@@ -1,12 +1,16 @@
 //! Rows in chunks: a growing table that never moves what it already holds.
 //!
 //! Rows are only ever added, and a row's number is its place for ever. The first chunk grows by
-//! doubling, so that a small sale stays small; every later chunk is allocated whole. The work of
-//! one push is therefore bounded by half a chunk. There is deliberately no removal: what ends is
-//! a row's state, not the row.
+//! doubling, so that a small sale stays small; every later chunk is allocated whole. A whole chunk
+//! has as many rows as fit into 2 MiB, the size of a huge page. The work of one push is therefore
+//! bounded by half a chunk. There is deliberately no removal: what ends is a row's state, not the
+//! row.
 
-/// About how many bytes one chunk has.
-const CHUNK_BYTES: usize = 512 * 1024;
+/// How many bytes one whole chunk has, up to the rest that is smaller than a row.
+const CHUNK_BYTES: usize = 2 << 20;
+
+/// Rows that the first chunk begins with.
+const FIRST_ROWS: usize = 4;
 
 /// Rows of `T`, numbered from 0.
 pub(super) struct Arena<T> {
@@ -15,9 +19,8 @@ pub(super) struct Arena<T> {
 }
 
 impl<T> Arena<T> {
-    /// Rows of one chunk, as a power of two.
-    const CHUNK_SHIFT: u32 = (CHUNK_BYTES / size_of::<T>()).ilog2();
-    const CHUNK_ROWS: usize = 1 << Self::CHUNK_SHIFT;
+    /// Rows of one whole chunk.
+    const CHUNK_ROWS: u32 = (CHUNK_BYTES / size_of::<T>()) as u32;
 
     /// No rows, and no memory yet.
     pub(super) const fn new() -> Self {
@@ -32,31 +35,39 @@ impl<T> Arena<T> {
     /// The row of this number, which must exist.
     #[inline]
     pub(super) fn at(&self, row: u32) -> &T {
-        &self.chunks[(row >> Self::CHUNK_SHIFT) as usize][row as usize & (Self::CHUNK_ROWS - 1)]
+        &self.chunks[(row / Self::CHUNK_ROWS) as usize][(row % Self::CHUNK_ROWS) as usize]
     }
 
     /// The row of this number, which must exist.
     #[inline]
     pub(super) fn at_mut(&mut self, row: u32) -> &mut T {
-        &mut self.chunks[(row >> Self::CHUNK_SHIFT) as usize][row as usize & (Self::CHUNK_ROWS - 1)]
+        &mut self.chunks[(row / Self::CHUNK_ROWS) as usize][(row % Self::CHUNK_ROWS) as usize]
     }
 
     /// Adds a row behind the last and returns its number.
     #[inline]
     pub(super) fn push(&mut self, value: T) -> u32 {
         let row = self.len;
-        if row as usize & (Self::CHUNK_ROWS - 1) == 0 {
-            self.add_chunk();
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == chunk.capacity()) {
+            self.add_room();
         }
-        self.chunks[(row >> Self::CHUNK_SHIFT) as usize].push(value);
+        let chunk = self.chunks.last_mut().expect("there is room");
+        chunk.push(value);
         self.len = row.checked_add(1).expect("the number of rows fits 32 bits");
         row
     }
 
+    /// Room for one more row behind full chunks.
     #[cold]
-    fn add_chunk(&mut self) {
-        let rows = if self.chunks.is_empty() { 4 } else { Self::CHUNK_ROWS };
-        self.chunks.push(Vec::with_capacity(rows));
+    fn add_room(&mut self) {
+        let whole = Self::CHUNK_ROWS as usize;
+        match self.chunks.as_mut_slice() {
+            [] => self.chunks.push(Vec::with_capacity(FIRST_ROWS.min(whole))),
+            [first] if first.len() < whole => {
+                first.reserve_exact(first.len().min(whole - first.len()));
+            }
+            _ => self.chunks.push(Vec::with_capacity(whole)),
+        }
     }
 }
 

@@ -8,14 +8,17 @@
 //! directory ──▶ partition: 1 to 8 pages ──▶ page: 16 buckets ──▶ bucket: 8 × hash, 8 × row
 //! ```
 //!
+//! A bucket that is not full keeps the count of its entries in the place of its last row, as the
+//! complement; that is why the eight greatest numbers are no rows.
+//!
 //! A partition that fills up gets one page more, and one with all its pages splits in two, so
 //! the work of one insertion is bounded by one partition (some 900 entries, from the hashes that
 //! the index holds, without a look at a row) plus, once per doubling of the whole index, a copy
 //! of the directory (4 bytes for some 450 entries). Slots are between 4/5 and 7/8 full at most
 //! sizes: about 10 bytes per entry.
 //!
-//! Invariants: a bucket's slots fill from the front; a partition always has a free slot, where
-//! each search ends. There is deliberately no removal, because no row is ever removed.
+//! Invariants: a bucket's slots fill from the front, and what lies behind them has no meaning; a
+//! partition always has a free slot, where each search ends. There is deliberately no removal, because no row is ever removed.
 
 use arrayvec::ArrayVec;
 
@@ -29,8 +32,10 @@ const BUCKETS_MAX: usize = PAGES_MAX * BUCKETS_PER_PAGE as usize;
 const ENTRIES_PER_PAGE: u32 = 112;
 /// The hash bits that choose a partition; 24 are enough for four billion rows.
 const DEPTH_MAX: u32 = 26;
-/// Marks a slot without an entry; no row has this number.
-const FREE: u32 = u32::MAX;
+/// The greatest row number; a greater one in the last slot is the complement of a count.
+pub(super) const ROW_MAX: u32 = !(SLOTS_PER_BUCKET as u32);
+/// Entries that a partition's half may take before it grows again, for which it has room at once.
+const HALF_SLACK: usize = 24;
 
 const _: () = assert!(ENTRIES_PER_PAGE < BUCKETS_PER_PAGE * SLOTS_PER_BUCKET as u32);
 const _: () = assert!(size_of::<Bucket>() == 64, "a bucket is one cache line");
@@ -45,11 +50,42 @@ struct Bucket {
 type Page = [Bucket; BUCKETS_PER_PAGE as usize];
 
 impl Bucket {
-    const EMPTY: Self = Self { hashes: [0; SLOTS_PER_BUCKET], rows: [FREE; SLOTS_PER_BUCKET] };
+    const LAST: usize = SLOTS_PER_BUCKET - 1;
+    const EMPTY: Self = Self { hashes: [0; SLOTS_PER_BUCKET], rows: [!0; SLOTS_PER_BUCKET] };
 
     #[inline]
     const fn is_full(&self) -> bool {
-        self.rows[SLOTS_PER_BUCKET - 1] != FREE
+        self.rows[Self::LAST] <= ROW_MAX
+    }
+
+    /// How many entries there are; the complement of a row number is greater.
+    #[inline]
+    fn len(&self) -> usize {
+        (!self.rows[Self::LAST] as usize).min(SLOTS_PER_BUCKET)
+    }
+
+    /// Forgets all entries.
+    #[inline]
+    const fn clear(&mut self) {
+        self.rows[Self::LAST] = !0;
+    }
+
+    /// Adds an entry, unless the bucket is full.
+    #[inline]
+    fn push(&mut self, hash: u32, row: u32) -> bool {
+        let slot = !self.rows[Self::LAST] as usize;
+        if slot >= SLOTS_PER_BUCKET {
+            return false;
+        }
+        // The row comes second: in the last slot it takes the place of the count.
+        self.rows[Self::LAST] = !(slot as u32 + 1);
+        self.rows[slot] = row;
+        self.hashes[slot] = hash;
+        true
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.hashes.iter().copied().zip(self.rows.iter().copied()).take(self.len())
     }
 
     /// Whether any slot has this hash; free slots have some hash, too.
@@ -59,17 +95,14 @@ impl Bucket {
         self.hashes.iter().fold(0, |any, &stored| any | u32::from(stored == hash)) != 0
     }
 
-    /// The first free slot of a bucket that is not full: a binary search, since slots fill from
-    /// the front.
+    /// The row with this hash for which `is_it` holds.
     #[inline]
-    fn free_slot(&self) -> usize {
-        let mut slot = 0;
-        for step in [4, 2, 1] {
-            if self.rows[slot + step - 1] != FREE {
-                slot += step;
-            }
+    fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        if !self.may_have(hash) {
+            return None;
         }
-        slot
+        let mut rows = self.entries().filter(|entry| entry.0 == hash).map(|entry| entry.1);
+        rows.find(|&row| is_it(row))
     }
 }
 
@@ -98,10 +131,31 @@ impl Partition {
         ((u64::from(behind_the_prefix) * u64::from(self.buckets())) >> 32) as u32
     }
 
+    /// The page that a bucket lies in.
+    #[inline]
+    const fn page(&self, bucket: u32) -> u32 {
+        self.pages[(bucket / BUCKETS_PER_PAGE) as usize % PAGES_MAX]
+    }
+
     #[inline]
     const fn bucket_after(&self, bucket: u32) -> u32 {
         if bucket + 1 == self.buckets() { 0 } else { bucket + 1 }
     }
+}
+
+/// Where a search ends, or starts.
+#[derive(Clone, Copy)]
+struct Place {
+    partition: u32,
+    bucket: u32,
+    page: u32,
+}
+
+/// Where a search starts, with what was read there.
+#[derive(Clone, Copy)]
+pub(super) struct Touched {
+    place: Place,
+    read: u32,
 }
 
 /// See the module.
@@ -126,82 +180,112 @@ impl RowIndex {
 
     /// The row with this hash for which `is_it` holds.
     #[inline]
-    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let partition = self.partitions.at(self.directory[self.place(hash)]);
-        let mut at = partition.home(hash);
-        loop {
-            let bucket = self.bucket(partition, at);
-            if bucket.may_have(hash) {
-                for (&stored, &row) in bucket.hashes.iter().zip(&bucket.rows) {
-                    if stored == hash && row != FREE && is_it(row) {
-                        return Some(row);
-                    }
-                }
+    pub(super) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.search(hash, is_it).ok()
+    }
+
+    /// The row with this hash for which `is_it` holds; where there is none, adds `row`.
+    #[inline]
+    pub(super) fn find_or_insert(
+        &mut self,
+        hash: u32,
+        row: u32,
+        is_it: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        match self.search(hash, is_it) {
+            Ok(found) => Some(found),
+            Err(place) => {
+                self.put(place, hash, row);
+                None
             }
-            if !bucket.is_full() {
-                return None;
-            }
-            at = partition.bucket_after(at);
         }
-    }
-
-    /// Reads the bucket where a search for `hash` starts, so that it is in the cache.
-    #[inline]
-    pub(super) fn touch(&self, hash: u32) -> u32 {
-        let partition = self.partitions.at(self.directory[self.place(hash)]);
-        self.bucket(partition, partition.home(hash)).hashes[0]
-    }
-
-    /// Reads the bucket where that search goes on, where the first one, touched before, is full.
-    #[inline]
-    pub(super) fn touch_overflow(&self, hash: u32) -> u32 {
-        let partition = self.partitions.at(self.directory[self.place(hash)]);
-        let home = partition.home(hash);
-        let is_full = self.bucket(partition, home).is_full();
-        let at = if is_full { partition.bucket_after(home) } else { home };
-        self.bucket(partition, at).hashes[0]
     }
 
     /// Adds a row that is not in the index yet.
     #[inline]
     pub(super) fn insert(&mut self, hash: u32, row: u32) {
-        assert!(row != FREE, "the row number fits the index");
-        let mut number = self.directory[self.place(hash)];
-        while self.partitions.at(number).is_full() {
-            self.grow(number, hash);
-            number = self.directory[self.place(hash)];
+        let place = self.free_place(hash);
+        self.put(place, hash, row);
+    }
+
+    /// Reads the bucket where a search for `hash` starts, so that it is in the cache.
+    #[inline]
+    pub(super) fn touch(&self, hash: u32) -> Touched {
+        let partition = self.directory[self.prefix(hash)];
+        let of = self.partitions.at(partition);
+        let bucket = of.home(hash);
+        let read = self.bucket(of.page(bucket), bucket).hashes[0];
+        Touched { place: Place { partition, bucket, page: of.page(bucket) }, read }
+    }
+
+    /// Reads the bucket where that search goes on, where the first one, touched before, is full.
+    #[inline]
+    pub(super) fn touch_overflow(&self, touched: Touched) -> u32 {
+        let Place { partition, bucket, page } = touched.place;
+        if !self.bucket(page, bucket).is_full() {
+            return touched.read;
         }
-        let partition = *self.partitions.at(number);
-        self.put(&partition, hash, row);
-        self.partitions.at_mut(number).entries += 1;
+        let of = self.partitions.at(partition);
+        let next = of.bucket_after(bucket);
+        self.bucket(of.page(next), next).hashes[0]
+    }
+
+    /// The row, or the place where a new one goes: the first bucket that is not full.
+    #[inline]
+    fn search(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Result<u32, Place> {
+        let partition = self.directory[self.prefix(hash)];
+        let of = self.partitions.at(partition);
+        let mut at = of.home(hash);
+        loop {
+            let page = of.page(at);
+            let bucket = self.bucket(page, at);
+            if let Some(row) = bucket.find(hash, &mut is_it) {
+                return Ok(row);
+            }
+            if !bucket.is_full() {
+                return Err(Place { partition, bucket: at, page });
+            }
+            at = of.bucket_after(at);
+        }
+    }
+
+    /// Where a new row goes: the first bucket from its home on that is not full.
+    #[inline]
+    fn free_place(&self, hash: u32) -> Place {
+        let partition = self.directory[self.prefix(hash)];
+        let of = self.partitions.at(partition);
+        let mut at = of.home(hash);
+        loop {
+            let page = of.page(at);
+            if !self.bucket(page, at).is_full() {
+                return Place { partition, bucket: at, page };
+            }
+            at = of.bucket_after(at);
+        }
+    }
+
+    /// Writes an entry where a search for it ended.
+    #[inline]
+    fn put(&mut self, mut place: Place, hash: u32, row: u32) {
+        assert!(row <= ROW_MAX, "the row number fits the index");
+        while self.partitions.at(place.partition).is_full() {
+            self.grow(place.partition, hash);
+            place = self.free_place(hash);
+        }
+        self.partitions.at_mut(place.partition).entries += 1;
+        let page = self.pages.at_mut(place.page);
+        let is_in = page[(place.bucket % BUCKETS_PER_PAGE) as usize].push(hash, row);
+        debug_assert!(is_in, "a search ends at a free slot");
     }
 
     #[inline]
-    fn place(&self, hash: u32) -> usize {
+    fn prefix(&self, hash: u32) -> usize {
         (u64::from(hash) >> (32 - self.depth)) as usize
     }
 
     #[inline]
-    fn bucket(&self, partition: &Partition, at: u32) -> &Bucket {
-        let page = partition.pages[(at / BUCKETS_PER_PAGE) as usize];
+    fn bucket(&self, page: u32, at: u32) -> &Bucket {
         &self.pages.at(page)[(at % BUCKETS_PER_PAGE) as usize]
-    }
-
-    /// Writes an entry into the first free slot from its home on.
-    #[inline]
-    fn put(&mut self, partition: &Partition, hash: u32, row: u32) {
-        let mut at = partition.home(hash);
-        loop {
-            let page = partition.pages[(at / BUCKETS_PER_PAGE) as usize];
-            let bucket = &mut self.pages.at_mut(page)[(at % BUCKETS_PER_PAGE) as usize];
-            if !bucket.is_full() {
-                let slot = bucket.free_slot();
-                bucket.hashes[slot] = hash;
-                bucket.rows[slot] = row;
-                return;
-            }
-            at = partition.bucket_after(at);
-        }
     }
 
     #[cold]
@@ -231,6 +315,7 @@ impl RowIndex {
     ///
     /// Old buckets are in the order of their hashes, or nearly so, and so are the new ones: both
     /// are walked from front to back.
+    #[inline]
     fn fill(
         &mut self,
         number: u32,
@@ -238,22 +323,24 @@ impl RowIndex {
         old: &[Bucket],
         belongs: impl Fn(u32) -> bool,
     ) {
-        let mut new = [Bucket::EMPTY; BUCKETS_MAX];
-        let mut taken = [0_u8; BUCKETS_MAX];
+        let buckets = partition.buckets() as usize;
+        // A copy is the cheapest way to buckets: of those only the counts are written first.
+        let mut new = ArrayVec::<Bucket, BUCKETS_MAX>::new();
+        new.try_extend_from_slice(&old[..buckets.min(old.len())]).expect("the old buckets fit");
+        new.extend(std::iter::repeat_n(Bucket::EMPTY, buckets - new.len()));
+        let new = new.as_mut_slice();
+        new.iter_mut().for_each(Bucket::clear);
         let mut entries = 0;
         for bucket in old {
-            for (&hash, &row) in bucket.hashes.iter().zip(&bucket.rows) {
-                if row == FREE || !belongs(hash) {
+            for slot in 0..bucket.len() {
+                let (hash, row) = (bucket.hashes[slot], bucket.rows[slot]);
+                if !belongs(hash) {
                     continue;
                 }
-                let mut at = partition.home(hash) as usize % BUCKETS_MAX;
-                while usize::from(taken[at]) == SLOTS_PER_BUCKET {
-                    at = partition.bucket_after(at as u32) as usize % BUCKETS_MAX;
+                let mut at = partition.home(hash);
+                while !new[at as usize].push(hash, row) {
+                    at = partition.bucket_after(at);
                 }
-                let slot = usize::from(taken[at]) % SLOTS_PER_BUCKET;
-                new[at].hashes[slot] = hash;
-                new[at].rows[slot] = row;
-                taken[at] += 1;
                 entries += 1;
             }
         }
@@ -270,8 +357,10 @@ impl RowIndex {
         let depth = u32::from(full.depth) + 1;
         assert!(depth <= DEPTH_MAX, "keyed hashes spread over the partitions");
         let is_upper = |hash: u32| (hash >> (32 - depth)) & 1 == 1;
-        let entries = old.iter().flat_map(|bucket| bucket.hashes.iter().zip(&bucket.rows));
-        let upper_entries = entries.filter(|&(&hash, &row)| row != FREE && is_upper(hash)).count();
+        let upper_in = |bucket: &Bucket| {
+            bucket.entries().map(|(hash, _)| usize::from(is_upper(hash))).sum::<usize>()
+        };
+        let upper_entries = old.iter().map(upper_in).sum();
 
         let mut spare = full.pages.to_vec();
         let lower = self.half(depth, usize::from(full.entries) - upper_entries, &mut spare);
@@ -286,7 +375,7 @@ impl RowIndex {
 
     /// An empty partition with the pages for this many entries, from `spare` as far as it goes.
     fn half(&mut self, depth: u32, entries: usize, spare: &mut Vec<u32>) -> Partition {
-        let page_count = entries.div_ceil(ENTRIES_PER_PAGE as usize).max(1);
+        let page_count = (entries + HALF_SLACK).div_ceil(ENTRIES_PER_PAGE as usize).min(PAGES_MAX);
         let mut pages = [0; PAGES_MAX];
         for page in &mut pages[..page_count] {
             *page = spare.pop().unwrap_or_else(|| self.new_page());
@@ -301,7 +390,7 @@ impl RowIndex {
             self.depth = depth;
         }
         let half = 1_usize << (self.depth - depth);
-        let start = (self.place(hash) & !(2 * half - 1)) + half;
+        let start = (self.prefix(hash) & !(2 * half - 1)) + half;
         self.directory[start..start + half].fill(sibling);
     }
 

@@ -51,18 +51,19 @@ impl Engine {
 
     #[inline]
     fn touch(&self, together: &[Places]) {
+        let mut touched = ArrayVec::<_, TOGETHER>::new();
         let mut read = 0;
         for places in together {
             let sale = &self.sales[places.sale as usize];
-            read ^= sale.accounts.touch(places.account_hash);
-            read ^= sale.requests.touch(places.request_hash);
+            let account = sale.accounts.touch(places.account_hash);
+            let request = sale.requests.touch(places.request_hash);
+            touched.push((sale, account, request));
             read ^= sale.orders.touch(places.order);
         }
         // A sixth of all searches goes on to a second bucket. By now the first ones are there.
-        for places in together {
-            let sale = &self.sales[places.sale as usize];
-            read ^= sale.accounts.touch_overflow(places.account_hash);
-            read ^= sale.requests.touch_overflow(places.request_hash);
+        for (sale, account, request) in touched {
+            read ^= sale.accounts.touch_overflow(account);
+            read ^= sale.requests.touch_overflow(request);
         }
         black_box(read);
     }

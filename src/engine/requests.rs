@@ -10,7 +10,7 @@
 
 use super::accounts::AccountIndex;
 use super::arena::Arena;
-use super::index::RowIndex;
+use super::index::{ROW_MAX, RowIndex, Touched};
 use super::orders::{ORDERS_MAX, Orders};
 use super::wheel::Wheel;
 use crate::model::{BodyDigest, OrderNumber, Outcome, Refusal, RequestId};
@@ -18,8 +18,8 @@ use crate::model::{BodyDigest, OrderNumber, Outcome, Refusal, RequestId};
 /// In the place of an account's row: the operator, who has none.
 pub(super) const OPERATOR: AccountIndex = u32::MAX;
 
-/// Rows that a sale's requests have at most: they fit 31 bits.
-pub(super) const REQUESTS_MAX: u32 = (1 << 31) - 1;
+/// Rows that a sale's requests have at most: they fit 31 bits, less what the index reserves.
+pub(super) const REQUESTS_MAX: u32 = ROW_MAX & !IS_REQUEST;
 
 /// Set in an index entry that names a row of this module, not an order's.
 const IS_REQUEST: u32 = 1 << 31;
@@ -82,14 +82,14 @@ impl Requests {
 
     /// Reads where a search for this hash starts, so that it is in the cache.
     #[inline]
-    pub(super) fn touch(&self, hash: u32) -> u32 {
+    pub(super) fn touch(&self, hash: u32) -> Touched {
         self.index.touch(hash)
     }
 
     /// Reads where that search goes on.
     #[inline]
-    pub(super) fn touch_overflow(&self, hash: u32) -> u32 {
-        self.index.touch_overflow(hash)
+    pub(super) fn touch_overflow(&self, touched: Touched) -> u32 {
+        self.index.touch_overflow(touched)
     }
 
     /// The request with this scope, id and hash of both.

@@ -464,13 +464,13 @@ impl Naive {
     }
 
     fn extend(&mut self, intent: Intent, number: OrderNumber, now: TimeMs) -> Judged {
-        let lives = u64::from(self.sales[&intent.sale].terms.hold_ttl.0);
+        let ttl = u64::from(self.sales[&intent.sale].terms.hold_ttl.0);
         let order = self.own(intent, number, OrderState::Held, now)?;
         if order.extended {
             return Err(Refusal::WrongState { state: OrderState::Held });
         }
         order.extended = true;
-        order.deadline = TimeMs((now.0 + lives).min((1 << 48) - 1));
+        order.deadline = TimeMs((now.0 + ttl).min((1 << 48) - 1));
         Ok(Some(Outcome::Extended { order: number, expires_at: order.deadline }))
     }
 
