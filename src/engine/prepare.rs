@@ -9,7 +9,7 @@ use std::hint::black_box;
 use arrayvec::ArrayVec;
 
 use super::Engine;
-use crate::model::{Command, OrderNumber};
+use crate::model::Intent;
 
 /// Requests whose reads are issued together: about what a core can have under way.
 const TOGETHER: usize = 16;
@@ -19,16 +19,17 @@ struct Places {
     sale: u32,
     account_hash: u32,
     request_hash: u32,
-    order: OrderNumber,
 }
 
 impl Engine {
-    /// Reads what these commands will need, so that deciding and applying them finds it in the
-    /// cache. Changes nothing and decides nothing; worth calling for two commands or more.
-    pub fn prepare<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
+    /// Reads what the requests of these intents will look up, so that deciding and applying them
+    /// finds it in the cache. Changes nothing and decides nothing; worth calling for two requests
+    /// or more, which need not be checked nor even decoded but for their intents.
+    pub fn prepare(&self, intents: impl IntoIterator<Item = Intent>) {
         let mut together = ArrayVec::<Places, TOGETHER>::new();
-        for command in commands {
-            together.extend(self.places(command));
+        for intent in intents {
+            let Some(places) = self.places(intent) else { continue };
+            together.push(places);
             if together.is_full() {
                 self.touch(&together);
                 together.clear();
@@ -39,22 +40,11 @@ impl Engine {
 
     /// Hashing is done first for all, so that nothing stands between the reads.
     #[inline]
-    fn places(&self, command: &Command) -> Option<Places> {
-        let (intent, order) = match command {
-            Command::Hold { intent, .. }
-            | Command::Buy { intent, .. }
-            | Command::Fence { intent } => (intent, OrderNumber(0)),
-            Command::Confirm { intent, order, .. }
-            | Command::Release { intent, order }
-            | Command::Extend { intent, order }
-            | Command::Cancel { intent, order, .. } => (intent, *order),
-            _ => return None,
-        };
+    fn places(&self, intent: Intent) -> Option<Places> {
         Some(Places {
             sale: self.find_sale(intent.sale)?,
             account_hash: self.hash.account(intent.account),
             request_hash: self.hash.request(intent.account, intent.request),
-            order,
         })
     }
 
@@ -67,7 +57,6 @@ impl Engine {
             let account = sale.accounts.touch(places.account_hash);
             let request = sale.requests.touch(places.request_hash);
             touched.push((sale, account, request));
-            read ^= sale.orders.touch(places.order);
         }
         // A sixth of all searches goes on to a second bucket. By now the first ones are there.
         for (sale, account, request) in touched {
