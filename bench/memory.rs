@@ -122,7 +122,7 @@ impl Load {
         for _ in 0..count / self.kind.batch {
             self.fill();
             if self.kind.batch > 1 {
-                self.engine.prepare(&self.orders);
+                self.engine.prepare(self.orders.iter().map(intent));
             }
             if sold_out {
                 let refused = |order| self.engine.decide(order, NOW) == Err(Refusal::SoldOut);
@@ -137,7 +137,7 @@ impl Load {
             }
             if self.kind.holds {
                 if self.kind.batch > 1 {
-                    self.engine.prepare(&self.confirms);
+                    self.engine.prepare(self.confirms.iter().map(intent));
                 }
                 for confirm in &self.confirms {
                     commit(&mut self.engine, confirm);
@@ -166,12 +166,23 @@ impl Load {
     }
 }
 
+/// The intent of a command of this load.
+fn intent(command: &Command) -> Intent {
+    match command {
+        Command::Hold { intent, .. }
+        | Command::Buy { intent, .. }
+        | Command::Confirm { intent, .. } => *intent,
+        other => unreachable!("{other:?} is not sent"),
+    }
+}
+
 /// Executes a command and returns the order that it held, if it held one.
 fn commit(engine: &mut Engine, command: &Command) -> Option<OrderNumber> {
-    match engine.decide(command, NOW) {
+    // By reference: a record is large to move.
+    match &engine.decide(command, NOW) {
         Ok(Decision::Commit(record)) => {
-            engine.apply(&record);
-            match outcome(&record) {
+            engine.apply(record);
+            match outcome(record) {
                 Outcome::Held { order, .. } => Some(order),
                 _ => None,
             }

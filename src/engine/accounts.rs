@@ -120,10 +120,12 @@ impl Accounts {
     }
 
     /// Units over all items.
+    #[inline]
     pub(super) fn units(&self, account: AccountIndex) -> u32 {
         self.rows.at(account).units
     }
 
+    #[inline]
     pub(super) fn add_units(&mut self, account: AccountIndex, units: u32) {
         let sum = &mut self.rows.at_mut(account).units;
         *sum = sum.checked_add(units).expect("units stay within the limit");
@@ -135,6 +137,7 @@ impl Accounts {
     }
 
     /// The count of a tally; zero where there is none.
+    #[inline]
     pub(super) fn tally(&self, account: AccountIndex, key: TallyKey) -> u32 {
         let tally = self.rows.at(account).tally;
         if tally & IS_LIST == 0 {
@@ -144,7 +147,17 @@ impl Accounts {
         self.entry(tally, key).map_or(0, |entry| self.tallies.at(entry).count)
     }
 
+    #[inline]
     pub(super) fn add_tally(&mut self, account: AccountIndex, key: TallyKey, units: u32) {
+        let tally = &mut self.rows.at_mut(account).tally;
+        let (inline_key, count) = inline(*tally);
+        let sum = u64::from(count) + u64::from(units);
+        // The tally that nearly every account has: in the row, of this item, or of none yet.
+        let is_inline = *tally & IS_LIST == 0 && (inline_key == key || count == 0);
+        if is_inline && key != TallyKey::FENCES && sum <= u64::from(INLINE_COUNT_MAX) {
+            *tally = u32::from(key.0) << INLINE_COUNT_BITS | sum as u32;
+            return;
+        }
         let sum = self.tally(account, key).checked_add(units).expect("units stay within the limit");
         self.write_tally(account, key, sum);
     }

@@ -179,12 +179,6 @@ impl Orders {
         (row < self.rows.len()).then(|| self.rows.at(row))
     }
 
-    /// Reads the row of an order, so that it is in the cache.
-    #[inline]
-    pub(super) fn touch(&self, order: OrderNumber) -> u32 {
-        self.find(order).map_or(0, |row| row.account)
-    }
-
     /// The order in this row, which must exist.
     #[inline]
     pub(super) fn at(&self, row: u32) -> &OrderRow {
@@ -199,6 +193,7 @@ impl Orders {
     }
 
     /// Adds a held order and starts its timer.
+    #[inline]
     pub(super) fn add_held(
         &mut self,
         new: &NewOrder<'_>,
@@ -212,6 +207,7 @@ impl Orders {
     }
 
     /// Adds a confirmed order.
+    #[inline]
     pub(super) fn add_bought(&mut self, new: &NewOrder<'_>) {
         let row = self.add(new, BOUGHT);
         self.rows.at_mut(row).set_state(OrderState::Confirmed);
@@ -219,6 +215,7 @@ impl Orders {
         self.totals[state_place(OrderState::Confirmed)] += 1;
     }
 
+    #[inline]
     fn add(&mut self, new: &NewOrder<'_>, flags: u16) -> u32 {
         assert!(self.rows.len() < ORDERS_MAX, "a sale has at most {ORDERS_MAX} orders");
         let (quantity, tag) = match *new.lines.as_slice() {

@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 
 use super::Engine;
 use crate::model::{Intent, OrderNumber};
+use crate::model::Intent;
 
 /// Requests whose reads are issued together: about what a core can have under way.
 const TOGETHER: usize = 16;
@@ -19,7 +20,6 @@ struct Places {
     sale: u32,
     account_hash: u32,
     request_hash: u32,
-    order: OrderNumber,
 }
 
 impl Engine {
@@ -29,6 +29,14 @@ impl Engine {
         let mut together = ArrayVec::<Places, TOGETHER>::new();
         for intent in intents {
             together.extend(self.places(intent));
+    /// Reads what the requests of these intents will look up, so that deciding and applying them
+    /// finds it in the cache. Changes nothing and decides nothing; worth calling for two requests
+    /// or more, which need not be checked nor even decoded but for their intents.
+    pub fn prepare(&self, intents: impl IntoIterator<Item = Intent>) {
+        let mut together = ArrayVec::<Places, TOGETHER>::new();
+        for intent in intents {
+            let Some(places) = self.places(intent) else { continue };
+            together.push(places);
             if together.is_full() {
                 self.touch(&together);
                 together.clear();
@@ -45,7 +53,6 @@ impl Engine {
             sale: self.find_sale(intent.sale)?,
             account_hash: self.hash.account(intent.account),
             request_hash: self.hash.request(intent.account, intent.request),
-            order,
         })
     }
 
@@ -58,7 +65,6 @@ impl Engine {
             let account = sale.accounts.touch(places.account_hash);
             let request = sale.requests.touch(places.request_hash);
             touched.push((sale, account, request));
-            read ^= sale.orders.touch(places.order);
         }
         // A sixth of all searches goes on to a second bucket. By now the first ones are there.
         for (sale, account, request) in touched {

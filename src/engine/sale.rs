@@ -43,6 +43,7 @@ impl Sale {
     }
 
     /// Counts lines against the limits that exist.
+    #[inline]
     pub(super) fn charge(&mut self, account: AccountIndex, lines: &StockLines) {
         if self.terms.account_limit.is_some() {
             self.accounts.add_units(account, units(lines));
@@ -68,6 +69,7 @@ impl Sale {
 }
 
 /// The units of all lines together, which a limit bounds.
+#[inline]
 fn units(lines: &StockLines) -> u32 {
     let sum: u64 = lines.iter().map(|line| u64::from(line.quantity)).sum();
     u32::try_from(sum).expect("units stay within the limit")

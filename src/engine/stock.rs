@@ -73,18 +73,21 @@ impl Item {
     }
 
     /// Units go from available to held.
+    #[inline]
     pub(super) fn hold(&mut self, units: u32) {
         shift(&mut self.available, &mut self.held, units);
         self.check();
     }
 
     /// Units go from available to sold.
+    #[inline]
     pub(super) fn sell(&mut self, units: u32) {
         shift(&mut self.available, &mut self.sold, units);
         self.check();
     }
 
     /// Units go from held to sold.
+    #[inline]
     pub(super) fn confirm(&mut self, units: u32) {
         shift(&mut self.held, &mut self.sold, units);
         self.check();
