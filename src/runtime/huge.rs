@@ -2,8 +2,8 @@
 //!
 //! A shard's tables are read at random: with pages of 4 KiB nearly every read of a large table
 //! also misses the address translation, which in a virtual machine costs more than the read.
-//! Allocations of [`HUGE_PAGE_BYTES`] or more are aligned to that size and marked
-//! `MADV_HUGEPAGE`, which also works where transparent huge pages are set to `madvise`. Where
+//! Allocations that fill a huge page, or miss it by less than a small one, are made of whole huge
+//! pages and marked `MADV_HUGEPAGE`, which also works where transparent huge pages are set to `madvise`. Where
 //! they are off, the mark is ignored. Smaller allocations are the system allocator's as ever.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -17,21 +17,24 @@ pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HugePages;
 
-/// The layout that is really allocated: a large one is aligned to the huge pages it is made of.
+/// From here on an allocation gets huge pages. A chunk of rows need not divide a huge page.
+const LARGE_BYTES: usize = HUGE_PAGE_BYTES - 4096;
+
+/// The layout that is really allocated for a large one: whole huge pages.
 fn widened(layout: Layout) -> Option<Layout> {
-    if layout.size() < HUGE_PAGE_BYTES {
+    if layout.size() < LARGE_BYTES {
         return None;
     }
-    layout.align_to(HUGE_PAGE_BYTES).ok()
+    let bytes = layout.size().checked_next_multiple_of(HUGE_PAGE_BYTES)?;
+    Layout::from_size_align(bytes, HUGE_PAGE_BYTES.max(layout.align())).ok()
 }
 
-/// Marks the whole huge pages of fresh memory.
+/// Marks fresh huge pages.
 fn mark(start: *mut u8, bytes: usize) {
-    let whole = bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
     if !start.is_null() {
         // SAFETY: the range was just allocated, and the advice changes no byte of it. An error
         // leaves small pages, which are as good but for speed.
-        let _ = unsafe { madvise(start.cast(), whole, Advice::LinuxHugepage) };
+        let _ = unsafe { madvise(start.cast(), bytes, Advice::LinuxHugepage) };
     }
 }
 
@@ -43,9 +46,9 @@ unsafe impl GlobalAlloc for HugePages {
             // SAFETY: the caller keeps the contract of `alloc`, which is the same one.
             return unsafe { System.alloc(layout) };
         };
-        // SAFETY: the wider layout has the same size, which is not zero.
+        // SAFETY: the wider layout has no smaller size, so it is not zero.
         let start = unsafe { System.alloc(wide) };
-        mark(start, layout.size());
+        mark(start, wide.size());
         start
     }
 
@@ -54,9 +57,9 @@ unsafe impl GlobalAlloc for HugePages {
             // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is the same one.
             return unsafe { System.alloc_zeroed(layout) };
         };
-        // SAFETY: the wider layout has the same size, which is not zero.
+        // SAFETY: the wider layout has no smaller size, so it is not zero.
         let start = unsafe { System.alloc_zeroed(wide) };
-        mark(start, layout.size());
+        mark(start, wide.size());
         start
     }
 
