@@ -9,7 +9,6 @@ use std::hint::black_box;
 use arrayvec::ArrayVec;
 
 use super::Engine;
-use crate::model::{Intent, OrderNumber};
 use crate::model::Intent;
 
 /// Requests whose reads are issued together: about what a core can have under way.
@@ -23,12 +22,6 @@ struct Places {
 }
 
 impl Engine {
-    /// Reads what these commands will need, so that deciding and applying them finds it in the
-    /// cache. Changes nothing and decides nothing; worth calling for two commands or more.
-    pub fn prepare(&self, intents: impl IntoIterator<Item = Intent>) {
-        let mut together = ArrayVec::<Places, TOGETHER>::new();
-        for intent in intents {
-            together.extend(self.places(intent));
     /// Reads what the requests of these intents will look up, so that deciding and applying them
     /// finds it in the cache. Changes nothing and decides nothing; worth calling for two requests
     /// or more, which need not be checked nor even decoded but for their intents.
@@ -48,7 +41,6 @@ impl Engine {
     /// Hashing is done first for all, so that nothing stands between the reads.
     #[inline]
     fn places(&self, intent: Intent) -> Option<Places> {
-        let order = OrderNumber(0);
         Some(Places {
             sale: self.find_sale(intent.sale)?,
             account_hash: self.hash.account(intent.account),
