@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 it ran, 1 it could not connect or something failed, 2 wrong command line.
 
+mod ceiling;
 mod run;
 
 use std::process::ExitCode;
@@ -22,6 +23,9 @@ enum Command {
     /// a flag that is given twice, the last counts.
     #[command(args_override_self = true)]
     Run(run::Options),
+    /// Echoes on the same ring runtime, with a durable append and nothing else: what the machine
+    /// allows.
+    Ceiling(ceiling::Options),
 }
 
 /// What a program says when it cannot go on, and its exit code.
@@ -50,6 +54,7 @@ impl Failure {
 fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
         Ok(Cli { command: Command::Run(options) }) => run::run(&options),
+        Ok(Cli { command: Command::Ceiling(options) }) => ceiling::run(&options),
         Err(error) if error.use_stderr() && error.kind() != HELP => {
             Err(Failure::usage(one_line(&error.to_string())))
         }

@@ -33,6 +33,10 @@ const DRAIN_TICK: Duration = Duration::from_millis(10);
 /// How soon mail is tried again that met a full mailbox.
 const FULL_MAILBOX_PAUSE: Duration = Duration::from_micros(200);
 
+/// Events whose requests are prepared together. More would push the first ones out of the cache
+/// again before their turn.
+const PREPARED_TOGETHER: usize = 4;
+
 /// The token of the log's writes; connections and listeners have theirs.
 const LOG_TOKEN: Token = Token(u32::MAX);
 
@@ -138,9 +142,14 @@ impl<C: Clock> Shard<C> {
             self.ring.take_events(&mut events);
             let monotonic = self.clock.monotonic();
             self.service.handle_time(TimeMs(self.clock.wall_ms()), monotonic);
-            self.prepare(&events);
-            for event in events.drain(..) {
-                self.handle_event(event, monotonic)?;
+            // Oldest first, from the end of the list.
+            events.reverse();
+            while !events.is_empty() {
+                let rest = events.len().saturating_sub(PREPARED_TOGETHER);
+                self.prepare(&events[rest..]);
+                for event in events.drain(rest..).rev() {
+                    self.handle_event(event, monotonic)?;
+                }
             }
             self.take_orders(monotonic);
             self.take_mail();
