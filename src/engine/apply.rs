@@ -69,10 +69,12 @@ impl Engine {
     fn apply_held(&mut self, held: &Held) {
         let Held { origin, order, expires_at, ref lines } = *held;
         let sale_row = self.sale_row(origin.sale);
-        let lines = stock_lines(&self.sales[sale_row], lines);
-        let new = self.new_order(sale_row, &origin, order, &lines);
+        let mut places = StockLines::new();
+        put_stock_lines(&self.sales[sale_row], lines, &mut places);
+        let lines = &places;
+        let new = self.new_order(sale_row, &origin, order, lines);
         let sale = &mut self.sales[sale_row];
-        for line in &lines {
+        for line in lines {
             sale.items.at_mut(line.item).hold(line.quantity);
         }
         sale.orders.add_held(&new, expires_at, sale_row as u32, &mut self.wheel);
@@ -81,10 +83,12 @@ impl Engine {
     fn apply_bought(&mut self, bought: &Bought) {
         let Bought { origin, order, ref lines, .. } = *bought;
         let sale_row = self.sale_row(origin.sale);
-        let lines = stock_lines(&self.sales[sale_row], lines);
-        let new = self.new_order(sale_row, &origin, order, &lines);
+        let mut places = StockLines::new();
+        put_stock_lines(&self.sales[sale_row], lines, &mut places);
+        let lines = &places;
+        let new = self.new_order(sale_row, &origin, order, lines);
         let sale = &mut self.sales[sale_row];
-        for line in &lines {
+        for line in lines {
             sale.items.at_mut(line.item).sell(line.quantity);
         }
         sale.orders.add_bought(&new);
@@ -206,12 +210,18 @@ impl Engine {
 /// The lines of a record with the items' places.
 #[inline]
 fn stock_lines(sale: &Sale, lines: &RecordLines) -> StockLines {
-    // Pushed one by one into their place; a collected list would be moved there.
     let mut places = StockLines::new();
+    put_stock_lines(sale, lines, &mut places);
+    places
+}
+
+/// Puts the lines where they stay: a list that is returned is copied behind its last write, and
+/// that copy waits for the write.
+#[inline]
+fn put_stock_lines(sale: &Sale, lines: &RecordLines, places: &mut StockLines) {
     for line in lines {
         places.push(StockLine { item: sale.items.row_of(line.item), quantity: line.quantity.0 });
     }
-    places
 }
 
 fn all_lines(sale: &Sale, row: u32) -> StockLines {

@@ -4,11 +4,16 @@
 //! them zero.
 
 use arrayvec::ArrayVec;
+use smallvec::SmallVec;
 
 use super::id::{ItemId, Price, Quantity};
 
 /// The most lines of one order.
 pub const LINES_MAX: usize = 16;
+
+/// Lines that a command holds in place. Orders with more are rare, and pay for an allocation;
+/// room for all would make each command half a kilobyte to move.
+const LINES_IN_PLACE: usize = 4;
 
 /// The longest payment reference, in bytes.
 pub const PAYMENT_REF_BYTES_MAX: usize = 64;
@@ -69,7 +74,7 @@ impl AsLine for WantedLine {
 
 /// 1 to [`LINES_MAX`] lines of distinct items, each of at least one unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checked<L: AsLine>(ArrayVec<L, LINES_MAX>);
+pub struct Checked<L: AsLine>(SmallVec<[L; LINES_IN_PLACE]>);
 
 /// The lines of an order.
 pub type Lines = Checked<Line>;
@@ -80,7 +85,7 @@ pub type Wanted = Checked<WantedLine>;
 impl<L: AsLine> Checked<L> {
     /// Takes lines that satisfy the invariants above.
     pub fn new(lines: impl IntoIterator<Item = L>) -> Result<Self, LinesError> {
-        let mut checked = ArrayVec::<L, LINES_MAX>::new();
+        let mut checked = SmallVec::<[L; LINES_IN_PLACE]>::new();
         for line in lines {
             if line.line().quantity == Quantity(0) {
                 return Err(LinesError::ZeroQuantity);
@@ -88,7 +93,10 @@ impl<L: AsLine> Checked<L> {
             if checked.iter().any(|earlier| earlier.line().item == line.line().item) {
                 return Err(LinesError::RepeatedItem);
             }
-            checked.try_push(line).map_err(|_| LinesError::TooMany)?;
+            if checked.len() == LINES_MAX {
+                return Err(LinesError::TooMany);
+            }
+            checked.push(line);
         }
         if checked.is_empty() { Err(LinesError::Empty) } else { Ok(Self(checked)) }
     }

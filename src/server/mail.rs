@@ -58,7 +58,6 @@ pub enum Ask<'a> {
 
 /// A request to a sale that travels.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a box for each command would be an allocation")]
 pub enum SentAsk {
     /// To change something.
     Command(Command),
@@ -108,7 +107,6 @@ impl SentAsk {
 
 /// A message from one shard to another.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a box for each request would be an allocation")]
 pub enum Mail {
     /// A request for a sale of the receiver.
     Request {

@@ -49,7 +49,6 @@ pub struct Hello<'a> {
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "commands are the common case and never boxed")]
 pub enum Request<'a> {
     /// Opens the conversation.
     Hello(Hello<'a>),
