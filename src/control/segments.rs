@@ -20,10 +20,11 @@ use crate::wal::{Segment, SegmentHeader, SegmentIndex, preparation_path, segment
 /// Prepared segments behind the one that is written.
 const SEGMENTS_AHEAD: u64 = 2;
 
-/// Zeros that are written at once.
-const CHUNK_BYTES: usize = 512 << 10;
+/// Zeros that are written at once. Log writes share the disk, and wait behind a long one.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// The pause behind each chunk. Log writes share the disk: at most 128 MiB/s of zeros.
+/// The pause behind each chunk while the shard has a segment ahead: 16 MiB/s of zeros. Without
+/// one there is no pause.
 const CHUNK_PAUSE: Duration = Duration::from_millis(4);
 
 /// How soon a preparation that failed is tried again.
@@ -40,6 +41,8 @@ struct State {
     orders: Orders,
     segment_bytes: u64,
     fatal: Fatal,
+    /// The segment that the shard writes.
+    current: Cell<SegmentIndex>,
     /// Why the last preparation failed.
     failure: RefCell<Option<(SegmentIndex, io::Error)>>,
     /// Whether the shard has no segment to write to.
@@ -51,6 +54,7 @@ impl Preparer {
     pub fn new(log: StartedLog, orders: Orders, segment_bytes: u64, fatal: Fatal) -> Self {
         let (reached, receiver) = new_unbounded();
         let state = Rc::new(State {
+            current: Cell::new(log.current),
             log,
             orders,
             segment_bytes,
@@ -64,6 +68,7 @@ impl Preparer {
 
     /// The shard writes this segment now.
     pub fn reached(&self, segment: SegmentIndex) {
+        self.state.current.set(segment);
         self.reached.try_send(segment).expect("the task lives as long as this");
     }
 
@@ -87,12 +92,11 @@ impl State {
 }
 
 async fn keep_ahead(state: Rc<State>, reached: LocalReceiver<SegmentIndex>) {
-    let mut current = state.log.current;
-    let mut next = SegmentIndex(current.0 + 1 + state.log.ahead as u64);
+    let mut next = SegmentIndex(state.current.get().0 + 1 + state.log.ahead as u64);
     loop {
-        while next.0 <= current.0 + SEGMENTS_AHEAD {
+        while next.0 <= state.current.get().0 + SEGMENTS_AHEAD {
             let segment = Segment { index: next, bytes: state.segment_bytes };
-            match prepare(&state.log, segment).await {
+            match prepare(&state, segment).await {
                 Ok(file) => {
                     state.failure.take();
                     state.is_starved.set(false);
@@ -115,19 +119,19 @@ async fn keep_ahead(state: Rc<State>, reached: LocalReceiver<SegmentIndex>) {
                 }
             }
         }
-        match reached.recv().await {
-            Some(segment) => current = segment,
-            None => return,
+        if reached.recv().await.is_none() {
+            return;
         }
     }
 }
 
 /// Makes a segment, zero-filled and durable, and opens it for the shard's writes.
-async fn prepare(log: &StartedLog, segment: Segment) -> io::Result<File> {
+async fn prepare(state: &State, segment: Segment) -> io::Result<File> {
+    let log = &state.log;
     let temporary = preparation_path(&log.directory, segment.index);
     let path = segment_path(&log.directory, segment.index);
     let file = DmaFile::create(&temporary).await?;
-    let filled = fill(&file, log, segment).await;
+    let filled = fill(&file, state, segment).await;
     let synced = match filled {
         Ok(()) => file.fdatasync().await.map_err(io::Error::from),
         Err(error) => Err(error),
@@ -145,18 +149,20 @@ async fn prepare(log: &StartedLog, segment: Segment) -> io::Result<File> {
     open_direct(&path, log.sync)
 }
 
-async fn fill(file: &DmaFile, log: &StartedLog, segment: Segment) -> io::Result<()> {
+async fn fill(file: &DmaFile, state: &State, segment: Segment) -> io::Result<()> {
     file.pre_allocate(segment.bytes, false).await?;
     let mut zeros = file.alloc_dma_buffer(CHUNK_BYTES);
     zeros.as_bytes_mut().fill(0);
     let zeros = Rc::new(zeros);
-    let header = SegmentHeader { identity: log.identity, segment }.encode();
+    let header = SegmentHeader { identity: state.log.identity, segment }.encode();
     let mut first = file.alloc_dma_buffer(header.len());
     first.as_bytes_mut().copy_from_slice(&header);
     let mut offset = file.write_at(first, 0).await? as u64;
     while segment.bytes - offset >= CHUNK_BYTES as u64 {
         offset += file.write_rc_at(Rc::clone(&zeros), offset).await? as u64;
-        sleep(CHUNK_PAUSE).await;
+        if segment.index.0 > state.current.get().0 + 1 {
+            sleep(CHUNK_PAUSE).await;
+        }
     }
     let rest = (segment.bytes - offset) as usize;
     if rest > 0 {
