@@ -13,24 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use boxoffice::cli::exit::ExitCode;
-use server::{Refused, Serve, Server, contents, temporary_dir};
-
-/// Holds a refusal to the promise: this code, and one line that names each of these.
-#[track_caller]
-fn assert_refused(refused: &Refused, code: ExitCode, names: &[&str]) {
-    assert_eq!(refused.code, Some(i32::from(code.number())), "exit {code}; it said: {refused:?}");
-    let lines: Vec<&str> = refused.stderr.lines().collect();
-    let complaints = lines.iter().filter(|line| line.starts_with("boxoffice: ")).count();
-    let last = lines.last().copied().unwrap_or_default();
-    assert!(complaints == 1 && last.starts_with("boxoffice: "), "one clear line: {refused:?}");
-    for name in names {
-        assert!(last.contains(name), "the line should name {name}: {last}");
-    }
-    for said in [&refused.stdout, &refused.stderr] {
-        assert!(!said.contains("panicked"), "a bad start is no panic: {refused:?}");
-    }
-    assert!(!refused.stdout.lines().any(|line| line == "ready"), "it served: {refused:?}");
-}
+use server::{Refused, Serve, Server, assert_refused, contents, temporary_dir};
 
 /// Starts a server once on `data_dir`, so that the directory is a good one.
 fn make_data_dir(data_dir: &Path) {
@@ -97,7 +80,11 @@ fn a_bad_value_is_wrong_usage_and_names_its_flag() {
     let bad = [
         ("--shards", "0"),
         ("--shards", "many"),
+        ("--shards", "257"),
         ("--shards", "70000"),
+        ("--connections", "0"),
+        ("--idle-timeout", "0"),
+        ("--send-timeout", "0"),
         ("--cpus", "one"),
         ("--cpus", "3-1"),
         ("--binary", "nowhere"),

@@ -58,6 +58,8 @@ impl Failed {
 pub fn main() -> ExitCode {
     // A panic is a bug: it ends the whole process, so that no shard goes on alone.
     std::panic::set_hook(Box::new(|panic| {
+        // A panic says where and why in two lines.
+        let panic = panic.to_string().replace('\n', " ");
         end(&Failed::new(
             ExitCode::Failure,
             format_args!("internal error: {panic}; what was acknowledged is safe, start again"),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::exit::ExitCode;
 use super::{Failed, print, print_line};
-use crate::client::{Client, ClientError, Options, RequestIds};
+use crate::client::{Cause, Client, ClientError, Options, RequestIds};
 use crate::model::sale::HOLD_TTL_DEFAULT;
 use crate::model::{
     DurationMs, ItemCounts, ItemId, ItemTerms, Price, Quantity, SaleId, SaleStats, SaleTerms,
@@ -158,9 +158,15 @@ fn connect(server: &Server) -> Result<Client, Failed> {
         }
     };
     let options = Options { key, name: "boxoffice sale".to_owned(), ..Options::default() };
-    Client::connect(server.addr.as_str(), options).map_err(|error| {
-        let addr = &server.addr;
-        Failed::new(ExitCode::Failure, format_args!("no server answers at {addr}: {error}"))
+    let addr = &server.addr;
+    Client::connect(addr.as_str(), options).map_err(|error| {
+        let message = match &error {
+            ClientError::Definite(Cause::HelloRefused(_)) => {
+                format!("{addr}: {error}; name a file with a key of this server by --key-file")
+            }
+            _ => format!("no server answers at {addr}: {error}"),
+        };
+        Failed::new(ExitCode::Failure, message)
     })
 }
 

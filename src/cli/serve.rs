@@ -1,7 +1,7 @@
 //! `boxoffice serve`: from flags to a running server.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::control;
 use crate::runtime::{cpu, limits};
 use crate::server::config::{
     BINARY_DEFAULT, CONNECTIONS_DEFAULT, IDLE_TIMEOUT_DEFAULT, SEGMENT_BYTES_LEAST,
-    SEND_TIMEOUT_DEFAULT, ServerConfig,
+    SEND_TIMEOUT_DEFAULT, SHARDS_MAX, ServerConfig,
 };
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
@@ -29,7 +29,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", default_value = "boxoffice-data")]
     data_dir: PathBuf,
     /// How many shards [default: as the data directory says; for a new one, one per CPU].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_shards)]
     shards: Option<NonZeroU16>,
     /// The CPUs to run on, such as `0,2-3`, the first shard on the first
     /// [default: all, the one with the disk's interrupts first].
@@ -52,12 +52,22 @@ pub(super) struct Args {
     segment_bytes: u64,
     /// The most connections at once.
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_DEFAULT)]
-    connections: usize,
+    connections: NonZeroUsize,
     /// Close a connection that sends no whole request for so many seconds.
-    #[arg(long, value_name = "S", default_value_t = IDLE_TIMEOUT_DEFAULT.as_secs())]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = IDLE_TIMEOUT_DEFAULT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     idle_timeout: u64,
     /// Close a connection that does not take its answers for so many seconds.
-    #[arg(long, value_name = "S", default_value_t = SEND_TIMEOUT_DEFAULT.as_secs())]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = SEND_TIMEOUT_DEFAULT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     send_timeout: u64,
     /// How much to tell on stderr: error, warn, info or debug.
     #[arg(long, value_name = "LEVEL", default_value_t = tracing::Level::INFO)]
@@ -69,6 +79,11 @@ struct Cpus(Vec<usize>);
 
 fn parse_cpus(text: &str) -> Result<Cpus, String> {
     cpu::parse_list(text).map(Cpus).ok_or_else(|| "not a list of CPUs such as 0,2-3".to_owned())
+}
+
+fn parse_shards(text: &str) -> Result<NonZeroU16, String> {
+    let shards = text.parse().ok().filter(|shards: &NonZeroU16| shards.get() <= SHARDS_MAX);
+    shards.ok_or_else(|| format!("not a number from 1 to {SHARDS_MAX}"))
 }
 
 fn parse_segment_bytes(text: &str) -> Result<u64, String> {
@@ -89,7 +104,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         binary: args.binary,
         keys: keys.map(Arc::new),
         segment_bytes: args.segment_bytes,
-        connections_max: connections_max(args.connections)?,
+        connections_max: connections_max(args.connections.get())?,
         idle_timeout: Duration::from_secs(args.idle_timeout),
         send_timeout: Duration::from_secs(args.send_timeout),
     };

@@ -8,7 +8,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let options = Options { key: "bo_…".into(), ..Options::default() };
-//! let mut client = Client::connect("127.0.0.1:7410", options)?;
+//! let mut client = Client::connect("127.0.0.1:7400", options)?;
 //! let mut request_ids = RequestIds::new();
 //!
 //! let (sale, account) = (SaleId(2026), AccountId(7));

@@ -4,7 +4,8 @@
 //! also misses the address translation, which in a virtual machine costs more than the read.
 //! Allocations that fill a huge page, or miss it by less than a small one, are made of whole huge
 //! pages and marked `MADV_HUGEPAGE`, which also works where transparent huge pages are set to
-//! `madvise`. Where they are off, the mark is ignored. Smaller allocations are the system allocator's as ever.
+//! `madvise`. Where they are off, the mark is ignored. Smaller allocations are the system
+//! allocator's as ever.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 

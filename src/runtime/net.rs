@@ -1,7 +1,7 @@
 //! Listening and connected TCP sockets.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -47,13 +47,6 @@ fn listener(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
-}
-
-/// A connected socket, for a ring.
-pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
-    let stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    Ok(stream.into())
 }
 
 /// A socket that a ring can connect to `address`.

@@ -5,7 +5,7 @@
 //! has any record. Answers are encoded at once and parked as bytes behind their batch.
 
 use super::connection::ReplyTo;
-use crate::model::{Lsn, Record, ShardIndex, TimeMs};
+use crate::model::{Record, ShardIndex, TimeMs};
 use crate::runtime::AlignedBuffer;
 use crate::wal::{Batch, FRAME_BYTES_MAX, LogWriter, SealedFrame, Segment};
 
@@ -152,9 +152,5 @@ impl CommitQueue {
     /// Whether everything that was appended is durable.
     pub(super) fn is_idle(&self) -> bool {
         self.filling.is_empty() && !self.writer.is_in_flight()
-    }
-
-    pub(super) fn durable_lsn(&self) -> Lsn {
-        self.writer.durable_lsn()
     }
 }

@@ -1,7 +1,7 @@
 //! What a server is started with. Every field has its default here and nowhere else.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,12 @@ use crate::wal::{FRAME_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_HEADER_BYTES};
 pub const BINARY_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7400);
 
+/// The most shards. Each pair of them has two mailboxes, and each one a port in the answer to
+/// Hello.
+pub const SHARDS_MAX: u16 = 256;
+
 /// The default of `--connections`: over all shards.
-pub const CONNECTIONS_DEFAULT: usize = 10_000;
+pub const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
 
 /// The default of `--idle-timeout`.
 pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);

@@ -17,7 +17,7 @@ use super::connection::{ConnectionId, Connections, Phase};
 use super::mail::{Frames, MAILBOX_MESSAGES, Mail};
 use crate::admission::keys::Keys;
 use crate::engine::Engine;
-use crate::model::{Lsn, ShardIndex, TimeMs};
+use crate::model::{ShardIndex, TimeMs};
 use crate::protocol::binary::{REQUEST_BYTES_MAX, Welcome, encode_error, intents};
 use crate::runtime::AlignedBuffer;
 use crate::wal::{LogWriter, Segment};
@@ -128,9 +128,10 @@ impl Service {
         }
     }
 
-    /// The time, once a turn and before anything else of the turn.
+    /// The time, once a turn and before anything else of the turn. A wall clock that is set back
+    /// stands still here until it has caught up: what is over stays over.
     pub fn handle_time(&mut self, clock: TimeMs, monotonic: Duration) {
-        self.clock = clock;
+        self.clock = self.clock.max(clock);
         self.monotonic = monotonic;
     }
 
@@ -316,9 +317,11 @@ impl Service {
     pub fn sleep(&self) -> Option<Duration> {
         let sweep =
             (self.connections.len() > 0).then(|| self.sweep_due.saturating_sub(self.monotonic));
-        // Without room in the log a hold cannot expire, and the disk's answer wakes the driver.
+        // Without room in the log a hold cannot expire, and the disk's answer wakes the driver. So
+        // it does where the filling batch keeps the time at that of its first record.
         let expiry = self.engine.next_expiry().filter(|_| self.log.has_room());
-        let expiry = expiry.map(|due| Duration::from_millis(due.0.saturating_sub(self.clock.0)));
+        let now = self.log.now(self.clock);
+        let expiry = expiry.map(|due| Duration::from_millis(due.0.saturating_sub(now.0)));
         match (sweep, expiry) {
             (Some(sweep), Some(expiry)) => Some(sweep.min(expiry)),
             (sweep, expiry) => sweep.or(expiry),
@@ -329,12 +332,6 @@ impl Service {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.draining && self.log.is_idle() && self.connections.len() == 0
-    }
-
-    /// The last record that is on disk.
-    #[must_use]
-    pub fn durable_lsn(&self) -> Lsn {
-        self.log.durable_lsn()
     }
 
     fn expire_holds(&mut self) {
@@ -463,8 +460,8 @@ mod tests {
     use super::*;
     use crate::engine::HashSeed;
     use crate::model::{
-        Answer, Command, ItemId, ItemTerms, Outcome, Price, Quantity, Query, Refusal, SaleId,
-        SaleTerms, Scopes,
+        AccountId, Answer, Command, Intent, ItemId, ItemTerms, Line, Lsn, Outcome, Price, Quantity,
+        Query, Refusal, RequestId, SaleId, SaleState, SaleTerms, Scopes, Wanted, WantedLine,
     };
     use crate::protocol::binary::{
         Hello, Response, encode_command, encode_hello, encode_query, frame,
@@ -613,6 +610,62 @@ mod tests {
         desk.service.handle_time(TimeMs(1), 4 * SECOND);
         desk.service.handle_turn();
         assert_eq!(desk.service.poll_close(), Some(desk.slot));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_close_what_was_open() {
+        let mut desk = Desk::new();
+        let terms = SaleTerms { opens_at: Some(TimeMs(1_000)), ..SaleTerms::default() };
+        let command = Command::DefineSale { sale: SALE, terms };
+        desk.receive(|out| encode_command(out, 2, &command));
+        desk.poll();
+        desk.written();
+        desk.poll();
+        desk.sent();
+        for (clock, expected) in
+            [(999, SaleState::Scheduled), (1_000, SaleState::Open), (500, SaleState::Open)]
+        {
+            desk.service.handle_time(TimeMs(clock), SECOND);
+            desk.receive_queries(1, STATS);
+            desk.poll();
+            let answers = desk.sent();
+            let [Response::Answer(Ok(Answer { outcome: Outcome::Stats(stats), .. }))] = answers[..]
+            else {
+                panic!("no stats: {answers:?}")
+            };
+            assert_eq!(stats.state, expected, "at {clock}");
+        }
+    }
+
+    #[test]
+    fn a_hold_that_cannot_expire_before_the_disk_answers_leaves_the_shard_asleep() {
+        let mut desk = Desk::new();
+        let (item, intent) =
+            (ItemId(1), Intent { sale: SALE, account: AccountId(1), request: RequestId(1) });
+        let terms = ItemTerms { capacity: Quantity(1), price: Price(1), account_limit: None };
+        let wanted = WantedLine { line: Line { item, quantity: Quantity(1) }, price: None };
+        let lines = Wanted::new([wanted]).expect("one line");
+        for command in [
+            Command::DefineSale { sale: SALE, terms: SaleTerms::default() },
+            Command::DefineItem { sale: SALE, item, terms },
+            Command::OpenSale { sale: SALE },
+            Command::Hold { intent, lines, ttl: Some(crate::model::sale::HOLD_TTL_MIN) },
+        ] {
+            desk.receive(|out| encode_command(out, 2, &command));
+        }
+        desk.poll();
+        // One frame is in flight, and one more record waits behind it, of the same time.
+        desk.receive_command(SaleId(2));
+        desk.service.handle_time(TimeMs(10_000), SECOND);
+        desk.service.handle_turn();
+        assert!(!desk.service.is_busy());
+        assert!(desk.service.sleep().is_some_and(|sleep| sleep > Duration::ZERO), "no spinning");
+        desk.written();
+        desk.poll();
+        assert_eq!(desk.service.sleep(), Some(Duration::ZERO), "now it can expire");
+        desk.service.handle_turn();
+        desk.written();
+        assert!(desk.service.poll_write().is_some(), "and does");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::calibrate::calibrate;
-use super::config::ServerConfig;
+use super::config::{SHARDS_MAX, ServerConfig};
 use super::datadir::{DataDir, NewLog};
 use super::error::ServerError;
 use super::mail::{MAILBOX_MESSAGES, Mail};
@@ -192,7 +192,8 @@ fn assign(
 fn open_data_dir(config: &ServerConfig) -> Result<DataDir, ServerError> {
     let allowed = cpu::allowed().map_err(ServerError::system("ask for the CPUs"))?;
     let cpus = config.cpus.as_ref().map_or(allowed.len(), Vec::len);
-    let default = u16::try_from(cpus).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
+    let default = cpus.min(usize::from(SHARDS_MAX)) as u16;
+    let default = NonZeroU16::new(default).unwrap_or(NonZeroU16::MIN);
     let make_log = |log: &NewLog<'_>| {
         let identity = Identity { log: LogId(log.log_id), shard: log.shard, shards: log.shards };
         let first = Segment { index: SegmentIndex::FIRST, bytes: config.segment_bytes };
@@ -247,6 +248,9 @@ fn listen(
     });
     Ok((all, own.collect::<Result<_, _>>()?))
 }
+
+// The answer to Hello lists a port for each shard.
+const _: () = assert!(SHARDS_MAX as usize * size_of::<u16>() <= FRAME_BYTES_MAX / 2);
 
 fn welcome(own: &[Listeners]) -> Result<Welcome, ServerError> {
     Ok(Welcome {

@@ -78,12 +78,6 @@ impl FileStorage {
             Err(failed(dir, "open the log", io::Error::from(io::ErrorKind::NotADirectory)))
         }
     }
-
-    /// The directory.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
 }
 
 impl LogStorage for FileStorage {
@@ -156,7 +150,11 @@ pub fn prepare_segment(dir: &Path, identity: Identity, segment: Segment) -> Resu
         file.sync_all()?;
         fs::rename(&temporary, &path)
     };
-    fill().map_err(|source| failed(&temporary, "prepare a segment", source))?;
+    if let Err(source) = fill() {
+        // The space that a half-made segment takes may be what is missing.
+        let _ = fs::remove_file(&temporary);
+        return Err(failed(&temporary, "prepare a segment", source));
+    }
     sync_dir(dir)
 }
 

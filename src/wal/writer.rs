@@ -183,18 +183,6 @@ impl LogWriter {
         self.ahead.len()
     }
 
-    /// Whose log it is.
-    #[must_use]
-    pub const fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    /// The LSN that the next record gets.
-    #[must_use]
-    pub const fn next_lsn(&self) -> Lsn {
-        self.next_lsn
-    }
-
     /// The last record that is on disk.
     #[must_use]
     pub const fn durable_lsn(&self) -> Lsn {

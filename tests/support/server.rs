@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use boxoffice::cli::exit::ExitCode;
 use tempfile::TempDir;
 
 /// How long a server may take to start or to end before the test gives up.
@@ -108,6 +109,23 @@ impl Refused {
         assert!(ended, "{command:?} should have failed and runs on:\n{stdout}{stderr}");
         Self { code: status.and_then(|status| status.code()), stdout, stderr }
     }
+}
+
+/// Holds a refusal to the promise: this code, and one line that names each of these.
+#[track_caller]
+pub fn assert_refused(refused: &Refused, code: ExitCode, names: &[&str]) {
+    assert_eq!(refused.code, Some(i32::from(code.number())), "exit {code}; it said: {refused:?}");
+    let lines: Vec<&str> = refused.stderr.lines().collect();
+    let complaints = lines.iter().filter(|line| line.starts_with("boxoffice: ")).count();
+    let last = lines.last().copied().unwrap_or_default();
+    assert!(complaints == 1 && last.starts_with("boxoffice: "), "one clear line: {refused:?}");
+    for name in names {
+        assert!(last.contains(name), "the line should name {name}: {last}");
+    }
+    for said in [&refused.stdout, &refused.stderr] {
+        assert!(!said.contains("panicked"), "a bad start is no panic: {refused:?}");
+    }
+    assert!(!refused.stdout.lines().any(|line| line == "ready"), "it served: {refused:?}");
 }
 
 /// Runs a command until it says `ready`, which ends it, or ends by itself.

@@ -96,9 +96,7 @@ impl Script for Check<'_> {
         let question = self.questions[answered.tag.0 as usize];
         let stands = match question {
             Question::Request(_, _, fact) => stands_by(answered.answer, fact),
-            Question::Order(buyer, _) => {
-                is_so(answered.answer, &self.ledger.buyers[buyer], self.ledger)
-            }
+            Question::Order(buyer, _) => is_so(answered.answer, &self.ledger.buyers[buyer]),
         };
         if !stands {
             self.findings.lost += 1;
@@ -122,7 +120,7 @@ fn stands_by(answer: &Result<Answer, Refusal>, fact: Fact) -> bool {
 }
 
 /// Whether an order is its buyer's, has the basket, and is in a state that fits what was told.
-fn is_so(answer: &Result<Answer, Refusal>, buyer: &Buyer, _: &Ledger) -> bool {
+fn is_so(answer: &Result<Answer, Refusal>, buyer: &Buyer) -> bool {
     let Ok(Answer { outcome: Outcome::Order(view), .. }) = answer else { return false };
     let state_fits = match (buyer.first, buyer.second) {
         (Known::Done(Fact::Confirmed { .. }), _) | (_, Known::Done(Fact::Confirmed { .. })) => {
