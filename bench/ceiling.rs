@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -242,7 +242,9 @@ fn client(options: &Options, cpu: usize, address: SocketAddr) -> io::Result<f64>
     let mut ring = Ring::new(&RING).map_err(io::Error::other)?;
     let mut lines = Vec::new();
     for index in 0..options.connections.get() {
-        let mut line = Line::new(net::connect(address)?);
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        let mut line = Line::new(stream.into());
         line.ready = vec![7; MESSAGE_BYTES * options.pipeline.get()];
         ring.receive(line.socket.as_fd(), Token(index as u32));
         lines.push(line);
