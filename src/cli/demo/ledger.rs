@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use crate::load::Nanos;
 use crate::model::{
     AccountId, DurationMs, Intent, ItemId, Line, OrderNumber, Outcome, Quantity, RequestId, SaleId,
     TimeMs,
@@ -75,6 +76,8 @@ pub(super) struct Buyer {
     lines: u8,
     pub first: Known,
     pub second: Known,
+    /// When the first grant of the hold or the purchase was heard.
+    pub granted_at: Nanos,
 }
 
 /// All buyers, and what contradicts itself.
@@ -112,8 +115,15 @@ impl Buyer {
         let mut lines = [basket[0]; BASKET_LINES_MAX];
         lines[..basket.len()].copy_from_slice(basket);
         let count = basket.len() as u8;
-        let nothing = Known::Nothing;
-        Self { account, plan, basket: lines, lines: count, first: nothing, second: nothing }
+        Self {
+            account,
+            plan,
+            basket: lines,
+            lines: count,
+            first: Known::Nothing,
+            second: Known::Nothing,
+            granted_at: Nanos::MAX,
+        }
     }
 
     pub(super) fn basket(&self) -> &[Line] {

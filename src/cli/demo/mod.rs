@@ -17,6 +17,7 @@ mod server;
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use self::check::{Check, Findings};
@@ -44,6 +45,9 @@ const RUSH_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long the last answers may take.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long the rush goes on behind the moment at which the server is to be killed.
+const KILL_DELAY: Duration = Duration::from_millis(20);
 
 /// How often the rush is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -129,10 +133,9 @@ fn first_half(
     let half = u64::from(args.stock / 2);
     let mut rush = Rush::new(ledger, SALE);
     let mut driver = connect(server, clock, &mut rush)?;
-    send(&mut driver, &mut rush, args.rate, |rush| rush.units_sold() >= half)?;
+    let load = send(&mut driver, &mut rush, args.rate, |rush| rush.units_sold() >= half)?;
+    kill_under_load(server, &mut driver, &mut rush, load)?;
     report.asked_before_kill = rush.asked();
-    server.kill()?;
-    lose_connections(&mut driver, &mut rush)?;
     let killed = Instant::now();
     // A process starts on the CPUs of the one that starts it.
     keep_to(&placement.all)?;
@@ -246,13 +249,13 @@ fn connect(
     Ok(driver)
 }
 
-/// Sends the rush at its rate until it is `enough`, or until time is up.
+/// Sends the rush at its rate until it is enough, or until time is up. Gives the load back.
 fn send(
     driver: &mut Driver,
     rush: &mut Rush<'_>,
     rate: NonZeroU32,
     is_enough: impl Fn(&Rush<'_>) -> bool,
-) -> Result<(), Failed> {
+) -> Result<Load, Failed> {
     let lane = Lane { index: 0, count: NonZeroU32::MIN };
     let mut load = Load::Open(Pace::new(rate, driver.now(), lane));
     let start = driver.now();
@@ -262,18 +265,31 @@ fn send(
         load = driver.run(rush, load, look).map_err(driven)?;
     }
     rush.sent_for(Duration::from_nanos(driver.now().since(start)));
-    Ok(())
+    Ok(load)
 }
 
-/// After the kill: hears of every request whose answer will never come.
-fn lose_connections(driver: &mut Driver, rush: &mut Rush<'_>) -> Result<(), Failed> {
-    driver.set_load(Load::Idle);
+/// Kills the server in the midst of the rush, and hears of every request whose answer will never
+/// come. What was acknowledged last is what a server would lose that answers too early, and with
+/// a pause before the kill it would have caught up.
+fn kill_under_load(
+    server: &mut ServerProcess,
+    driver: &mut Driver,
+    rush: &mut Rush<'_>,
+    load: Load,
+) -> Result<(), Failed> {
+    driver.set_load(load);
     let until = driver.now().after(Duration::from_secs(10));
-    while driver.live() > 0 && driver.now() < until {
-        let look = driver.now().after(Duration::from_millis(10));
-        driver.turn(rush, look).map_err(driven)?;
-    }
-    Ok(())
+    thread::scope(|scope| {
+        let killer = scope.spawn(|| {
+            thread::sleep(KILL_DELAY);
+            server.kill()
+        });
+        while driver.live() > 0 && driver.now() < until {
+            let look = driver.now().after(Duration::from_millis(10));
+            driver.turn(rush, look).map_err(driven)?;
+        }
+        killer.join().expect("a panic ends the process")
+    })
 }
 
 /// Asks the server for every acknowledged answer again.
