@@ -613,6 +613,38 @@ mod tests {
     }
 
     #[test]
+    fn no_answer_runs_ahead_of_the_disk() {
+        let mut desk = Desk::new();
+        let item = ItemId(1);
+        let terms = ItemTerms { capacity: Quantity(1), price: Price(1), account_limit: None };
+        desk.receive_command(SALE);
+        desk.poll();
+        assert!(desk.writing.is_some() && desk.sending.is_none(), "a success waits");
+        // These saw what is being written: a read, a refusal, and the same command again.
+        desk.receive_queries(1, STATS);
+        let unknown = Command::CloseSale { sale: SaleId(9) };
+        desk.receive(|out| encode_command(out, 4, &unknown));
+        desk.receive_command(SALE);
+        desk.poll();
+        assert!(desk.sending.is_none(), "they wait with it");
+        let define = Command::DefineItem { sale: SALE, item, terms };
+        desk.receive(|out| encode_command(out, 5, &define));
+        desk.receive_queries(1, STATS);
+        desk.written();
+        desk.poll();
+        assert_eq!(desk.sent().len(), 4, "what the first frame proves, and no more");
+        desk.poll();
+        assert!(desk.writing.is_some() && desk.sending.is_none(), "the second frame is on its way");
+        desk.written();
+        desk.poll();
+        assert_eq!(desk.sent().len(), 2);
+        // Now that all is durable, a read waits for nothing.
+        desk.receive_queries(1, STATS);
+        desk.poll();
+        assert_eq!(desk.sent().len(), 1);
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_does_not_close_what_was_open() {
         let mut desk = Desk::new();
         let terms = SaleTerms { opens_at: Some(TimeMs(1_000)), ..SaleTerms::default() };
