@@ -79,6 +79,7 @@ refusal_codes! {
     0x009 422 KeyConflict   "KEY_CONFLICT"
     0x00a 422 PriceMismatch "PRICE_MISMATCH"
     0x00b 404 NotFound      "NOT_FOUND"
+    0x00c 409 NotClosed     "NOT_CLOSED"
     0x100 400 BadRequest    "BAD_REQUEST"
     0x101 401 BadToken      "BAD_TOKEN"
     0x102 403 Forbidden     "FORBIDDEN"
@@ -112,6 +113,7 @@ codes! { SaleState {
     2 Open      "open"
     3 Paused    "paused"
     4 Closed    "closed"
+    5 Archived  "archived"
 } }
 
 #[cfg(test)]
@@ -139,13 +141,13 @@ mod tests {
 
     #[test]
     fn every_table_is_total_and_one_to_one() {
-        assert_one_to_one::<RefusalCode>(16, u16::MAX);
+        assert_one_to_one::<RefusalCode>(17, u16::MAX);
         assert_one_to_one::<ErrorCode>(10, u16::MAX);
         // One byte on the wire.
         assert_one_to_one::<Field>(10, 0xff);
         assert_one_to_one::<OrderState>(5, 0xff);
-        assert_one_to_one::<SaleState>(4, 0xff);
-        assert_one_to_one::<Opcode>(31, 0xff);
+        assert_one_to_one::<SaleState>(5, 0xff);
+        assert_one_to_one::<Opcode>(36, 0xff);
     }
 
     #[test]

@@ -240,6 +240,7 @@ impl Service {
     /// What is due by itself, once a turn: expired holds, stalled connections, time-outs.
     pub fn handle_turn(&mut self) {
         self.expire_holds();
+        self.engine.reclaim();
         for _ in 0..self.stalled.len() {
             if !self.log.has_room() {
                 break;
@@ -309,7 +310,8 @@ impl Service {
     pub fn is_busy(&self) -> bool {
         let has_room = self.log.has_room() && self.mail_has_room();
         let can_resume = has_room && self.stalled.iter().any(|slot| self.is_within_bounds(*slot));
-        !self.log.is_starved() && (can_resume || (self.expiries_wait && self.log.has_room()))
+        let may_go_on = can_resume || (self.expiries_wait && self.log.has_room());
+        self.engine.has_garbage() || (!self.log.is_starved() && may_go_on)
     }
 
     /// How long the driver may sleep where nothing happens.
