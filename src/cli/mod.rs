@@ -4,11 +4,13 @@
 //! one of the documented exit codes; nothing below prints or exits.
 
 mod audit;
+mod check_config;
 mod demo;
 pub mod exit;
 mod key;
 mod sale;
 mod serve;
+mod settings;
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -30,6 +32,8 @@ struct Cli {
 enum Command {
     /// Run the server.
     Serve(serve::Args),
+    /// Show the settings in force and where each comes from, and find what is wrong with them.
+    CheckConfig(check_config::Args),
     /// Define, open, change and show sales of a running server.
     Sale(sale::Args),
     /// Make an API key.
@@ -80,7 +84,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failed> {
     match command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args),
         Command::Sale(args) => sale::run(&args),
         Command::Key(args) => key::run(&args),
         Command::Audit(args) => audit::run(&args),
