@@ -6,6 +6,7 @@
 mod audit;
 mod check_config;
 mod demo;
+mod doctor;
 pub mod exit;
 mod key;
 mod sale;
@@ -34,6 +35,8 @@ enum Command {
     Serve(serve::Args),
     /// Show the settings in force and where each comes from, and find what is wrong with them.
     CheckConfig(check_config::Args),
+    /// Check whether this machine is fit for these settings, and say what to change.
+    Doctor(doctor::Args),
     /// Define, open, change and show sales of a running server.
     Sale(sale::Args),
     /// Make an API key.
@@ -86,6 +89,7 @@ fn run(command: Command) -> Result<(), Failed> {
     match command {
         Command::Serve(args) => serve::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Sale(args) => sale::run(&args),
         Command::Key(args) => key::run(&args),
         Command::Audit(args) => audit::run(&args),

@@ -1,5 +1,7 @@
 //! `boxoffice serve`: from flags to a running server.
 
+use std::num::NonZeroU16;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::check_config::refuse;
@@ -9,15 +11,16 @@ use super::settings::check::read_keys;
 use super::settings::flags::SettingsArgs;
 use super::{Failed, end, print_line, start_log};
 use crate::control;
-use crate::runtime::limits;
-use crate::server::config::ServerConfig;
+use crate::runtime::{cpu, limits};
+use crate::server::config::{SHARDS_MAX, ServerConfig};
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
+use crate::server::space::{Bytes, is_disk_full, space};
 use crate::server::start::Started;
-use crate::wal::WalError;
+use crate::wal::{WalError, shard_dirs};
 
 /// Open files that are not connections: logs, listeners, rings, and some to spare.
-const OTHER_FILES: u64 = 256;
+pub(super) const OTHER_FILES: u64 = 256;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -30,7 +33,37 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     start_log(resolved.settings.log_level);
     refuse(&resolved.problems)?;
     let config = server_config(resolved.settings)?;
-    control::serve(&config, announce, |error| end(&failed(error))).map_err(|error| failed(&error))
+    control::serve(&config, announce, |error| end(&failed(error)))
+        .map_err(|error| if is_disk_full(&error) { full(&config, &error) } else { failed(&error) })
+}
+
+/// How many shards a start would have: of the data directory, as asked for, or one per CPU.
+pub(super) fn expected_shards(data_dir: &Path, asked: Option<NonZeroU16>) -> NonZeroU16 {
+    let there = shard_dirs(data_dir).map_or(0, |shards| shards.len());
+    let cpus = || cpu::allowed().map_or(1, |cpus| cpus.len().min(usize::from(SHARDS_MAX)));
+    let shards = asked.map_or_else(|| if there > 0 { there } else { cpus() }, |n| n.get().into());
+    u16::try_from(shards).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN)
+}
+
+/// A start that found no room on the disk.
+fn full(config: &ServerConfig, error: &ServerError) -> Failed {
+    let shards = expected_shards(&config.data_dir, config.shards);
+    let room = space(&config.data_dir, shards, 1, config.segment_bytes);
+    let room = room.map_or_else(
+        |error| format!("its free space is unknown: {error}"),
+        |room| {
+            let (needed, free) = (Bytes(room.needed_bytes), Bytes(room.free_bytes));
+            format!("a start needs {needed} there, and {free} are free")
+        },
+    );
+    Failed::new(
+        ExitCode::DiskFailed,
+        format_args!(
+            "no room in the data directory {}: {room} ({error}); free some space, or name \
+             another --data-dir; what was acknowledged is safe",
+            config.data_dir.display()
+        ),
+    )
 }
 
 /// What a server is started with: the files are read, and the limits of the process counted in.
