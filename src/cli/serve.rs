@@ -53,7 +53,7 @@ fn full(config: &ServerConfig, error: &ServerError) -> Failed {
         |error| format!("its free space is unknown: {error}"),
         |room| {
             let (needed, free) = (Bytes(room.needed_bytes), Bytes(room.free_bytes));
-            format!("a start needs {needed} there, and {free} are free")
+            format!("a start needs {needed} more there, and {free} are free")
         },
     );
     Failed::new(

@@ -150,7 +150,7 @@ pub const SETTINGS: [Setting; 20] = [
         kind: Kind::CpuList,
         is_list: false,
         doc: "The CPUs to run on, the first shard on the first.",
-        unset: Some(("all, the one with the disk's interrupts first", "\"0,2-3\"")),
+        unset: Some(("all, the one with the disk's interrupts first", "\"0,2\"")),
         read: |s| texts(s.cpus.as_deref().map(cpu_list)),
         write: |s, g| {
             s.cpus = Some(cpu::parse_list(g.last()?)?);
