@@ -95,8 +95,8 @@ fn a_flag_counts_more_than_the_environment_than_the_file_than_the_default() {
         ("BOXOFFICE_PROXY_PROTOCOL", "false"),
         ("BOXOFFICE_TRUSTED_PROXIES", "10.1.0.0/16, ::1/128"),
     ];
-    let flags = ["--connections", "13", "--proxy-protocol", "--trusted-proxies", "10.2.0.0/16"];
-    let flags = [&config[..], &flags, &["--trusted-proxies", "10.3.0.0/16"]].concat();
+    let flags = ["--connections", "13", "--proxy-protocol", "--trusted-proxy", "10.2.0.0/16"];
+    let flags = [&config[..], &flags, &["--trusted-proxy", "10.3.0.0/16"]].concat();
 
     let report = office.report(&[], &[]);
     assert_eq!(setting(&report, "connections"), (json!(10_000), json!("default"), Value::Null));
@@ -126,7 +126,7 @@ fn a_flag_counts_more_than_the_environment_than_the_file_than_the_default() {
     assert_eq!(setting(&report, "proxy_protocol").0, json!(true));
     assert_eq!(
         setting(&report, "trusted_proxies"),
-        (json!(["10.2.0.0/16", "10.3.0.0/16"]), is, json!("--trusted-proxies"))
+        (json!(["10.2.0.0/16", "10.3.0.0/16"]), is, json!("--trusted-proxy"))
     );
 }
 
@@ -172,9 +172,15 @@ fn every_setting_can_come_from_every_source() {
             (value.clone(), json!("environment"), json!(variable)),
             "{name}"
         );
-        // A flag leaves the unit out.
+        // A flag leaves the unit out, and takes one of several values at a time.
         let bare = name.trim_end_matches("_ms").trim_end_matches("_s").replace('_', "-");
-        let flag = format!("--{bare}");
+        let flag = match &value {
+            Value::Array(_) if bare.ends_with("ies") => {
+                format!("--{}y", bare.trim_end_matches("ies"))
+            }
+            Value::Array(_) => format!("--{}", bare.trim_end_matches('s')),
+            _ => format!("--{bare}"),
+        };
         assert!(help.contains(&flag), "{flag}:\n{help}");
         let from_flag = office.report(&[&format!("{flag}={one}")], &[]);
         assert_eq!(setting(&from_flag, name), (value, json!("flag"), json!(flag)), "{name}");
@@ -299,6 +305,11 @@ fn files_and_addresses_that_cannot_be_used_are_told_together() {
     assert_eq!(problems.len(), 6, "{problems:#?}");
     assert!(!office.home.path().join("no").exists(), "nothing is made");
 
+    let report = office.report(&["--token-issuer", "me", "--token-audience", "us"], &[]);
+    for (index, flag) in ["--token-issuer", "--token-audience"].into_iter().enumerate() {
+        let problem = report["problems"][index].to_string();
+        assert!(problem.contains(flag) && problem.contains("without `token_keys`"), "{report}");
+    }
     let report = office.report(&["--binary", "0.0.0.0:7400"], &[]);
     let problem = &report["problems"][0];
     assert_eq!(problem["place"], "--binary");
@@ -307,7 +318,7 @@ fn files_and_addresses_that_cannot_be_used_are_told_together() {
 
 #[test]
 fn what_check_config_prints_is_a_configuration_file_again() {
-    let office = Office::with("shards = 2\ncors_origins = ['*']\ntoken_issuer = 'a \"b\" \\ c'\n");
+    let office = Office::with("shards = 2\ncors_origins = ['*']\ndata_dir = 'a \"b\" \\ c'\n");
     let printed = office.run(&["check-config", "--config", office.file()], &[]);
     assert_eq!(printed.code, Some(0), "{printed:?}");
     let again = Office::with(&printed.stdout);

@@ -87,6 +87,7 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
         segment_bytes: settings.segment_bytes,
         connections_max: connections_max(settings.connections.get())?,
         idle_timeout: settings.idle_timeout,
+        request_timeout: settings.request_timeout,
         send_timeout: settings.send_timeout,
         slow_request: settings.slow_request,
         log_level: settings.log_level,

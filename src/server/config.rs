@@ -31,6 +31,9 @@ pub const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(10_000).expect("
 /// The default of `--idle-timeout`.
 pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 
+/// The default of `--request-timeout`.
+pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
 /// The default of `--send-timeout`.
 pub const SEND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -78,6 +81,8 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// A connection that sends no whole request for so long is closed.
     pub idle_timeout: Duration,
+    /// An HTTP request that was begun and is not whole after so long is refused.
+    pub request_timeout: Duration,
     /// A connection that does not take its answers for so long is closed.
     pub send_timeout: Duration,
     /// A request that takes longer is logged.

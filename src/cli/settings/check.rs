@@ -47,6 +47,17 @@ pub fn check(resolved: &Resolved) -> Vec<Problem> {
             complain("token_keys", problem);
         }
     }
+    if settings.token_keys.is_empty() {
+        let [issuer, audience] = [&settings.token_issuer, &settings.token_audience];
+        for (name, rule) in [("token_issuer", issuer), ("token_audience", audience)] {
+            if rule.is_some() {
+                complain(
+                    name,
+                    "no token is checked without `token_keys`: set those too".to_owned(),
+                );
+            }
+        }
+    }
     if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
         complain(
             "proxy_protocol",

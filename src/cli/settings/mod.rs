@@ -27,7 +27,8 @@ use self::flags::Flags;
 use self::table::{SETTINGS, Setting};
 use crate::server::config::{
     ADMIN_SOCKET_DEFAULT, AdminAddress, BINARY_DEFAULT, CONNECTIONS_DEFAULT, HTTP_DEFAULT,
-    IDLE_TIMEOUT_DEFAULT, LOG_LEVEL_DEFAULT, LogFormat, SEND_TIMEOUT_DEFAULT,
+    IDLE_TIMEOUT_DEFAULT, LOG_LEVEL_DEFAULT, LogFormat, REQUEST_TIMEOUT_DEFAULT,
+    SEND_TIMEOUT_DEFAULT,
 };
 use crate::wal::SEGMENT_BYTES_DEFAULT;
 
@@ -57,6 +58,7 @@ pub struct Settings {
     pub segment_bytes: u64,
     pub connections: NonZeroUsize,
     pub idle_timeout: Duration,
+    pub request_timeout: Duration,
     pub send_timeout: Duration,
     pub slow_request: Option<Duration>,
     pub log_level: tracing::Level,
@@ -82,6 +84,7 @@ impl Default for Settings {
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             connections: CONNECTIONS_DEFAULT,
             idle_timeout: IDLE_TIMEOUT_DEFAULT,
+            request_timeout: REQUEST_TIMEOUT_DEFAULT,
             send_timeout: SEND_TIMEOUT_DEFAULT,
             slow_request: None,
             log_level: LOG_LEVEL_DEFAULT,

@@ -114,7 +114,7 @@ fn cpu_list(cpus: &[usize]) -> String {
 }
 
 /// Every setting, in the order in which a reader wants them.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 21] = [
     Setting {
         name: "data_dir",
         flag: "data-dir",
@@ -217,7 +217,7 @@ pub const SETTINGS: [Setting; 20] = [
     },
     Setting {
         name: "token_keys",
-        flag: "token-keys",
+        flag: "token-key",
         placeholder: "FILE",
         kind: Kind::Path,
         is_list: true,
@@ -260,7 +260,7 @@ pub const SETTINGS: [Setting; 20] = [
     },
     Setting {
         name: "trusted_proxies",
-        flag: "trusted-proxies",
+        flag: "trusted-proxy",
         placeholder: "CIDR",
         kind: Kind::Network,
         is_list: true,
@@ -288,7 +288,7 @@ pub const SETTINGS: [Setting; 20] = [
     },
     Setting {
         name: "cors_origins",
-        flag: "cors-origins",
+        flag: "cors-origin",
         placeholder: "ORIGIN",
         kind: Kind::WebOrigin,
         is_list: true,
@@ -339,6 +339,20 @@ pub const SETTINGS: [Setting; 20] = [
         read: |s| texts([s.idle_timeout.as_secs()]),
         write: |s, g| {
             s.idle_timeout = seconds(g)?;
+            Some(())
+        },
+    },
+    Setting {
+        name: "request_timeout_s",
+        flag: "request-timeout",
+        placeholder: "S",
+        kind: Kind::range(1, TIMEOUT_S_MAX),
+        is_list: false,
+        doc: "Refuse an HTTP request that was begun and is not whole after so many seconds.",
+        unset: None,
+        read: |s| texts([s.request_timeout.as_secs()]),
+        write: |s, g| {
+            s.request_timeout = seconds(g)?;
             Some(())
         },
     },
