@@ -32,7 +32,7 @@ use crate::wal::{
 
 /// A shard's ring. Two thousand receive buffers of a page are enough for as many connections to
 /// have something to say in one turn.
-const RING: RingConfig = RingConfig {
+pub const RING: RingConfig = RingConfig {
     submissions: 1024,
     completions: 8192,
     receive_buffers: 2048,
