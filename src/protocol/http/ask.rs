@@ -133,7 +133,8 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 
 #[cold]
 fn unknown_parameter(name: &str) -> HttpRefusal {
-    let shown = name[..name.floor_char_boundary(64)].to_owned();
+    let shown = if name.is_empty() { "query" } else { &name[..name.floor_char_boundary(64)] };
+    let shown = shown.to_owned();
     HttpRefusal::Field {
         field: shown.into(),
         detail: "this parameter is unknown here, or came twice".into(),

@@ -153,7 +153,8 @@ fn explain<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) ->
 fn with_named(path: &str, message: &str) -> String {
     let named = ["missing field `", "duplicate field `", "unknown field `"]
         .into_iter()
-        .find_map(|start| message.strip_prefix(start)?.split('`').next());
+        .find_map(|start| message.strip_prefix(start)?.split('`').next())
+        .filter(|name| !name.is_empty());
     match named {
         Some(name) if path.is_empty() => name.to_owned(),
         Some(name) if path != name && !path.ends_with(&format!(".{name}")) => {
