@@ -264,7 +264,8 @@ proptest! {
         chunks in vec(vec(any::<u8>(), 1..200), 0..20),
         lengths in vec(1_usize..300, 0..20),
     ) {
-        let mut bytes = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        let head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut bytes = head.to_vec();
         for chunk in &chunks {
             bytes.extend(format!("{:x}\r\n", chunk.len()).bytes());
             bytes.extend(chunk);
