@@ -17,6 +17,7 @@ mod mail;
 mod request;
 mod service;
 pub mod shard;
+pub mod space;
 pub mod start;
 
 pub use config::ServerConfig;
