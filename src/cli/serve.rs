@@ -12,8 +12,8 @@ use crate::admission::keys::Keys;
 use crate::control;
 use crate::runtime::{cpu, limits};
 use crate::server::config::{
-    BINARY_DEFAULT, CONNECTIONS_DEFAULT, IDLE_TIMEOUT_DEFAULT, SEGMENT_BYTES_LEAST,
-    SEND_TIMEOUT_DEFAULT, SHARDS_MAX, ServerConfig,
+    BINARY_DEFAULT, CONNECTIONS_DEFAULT, HTTP_DEFAULT, IDLE_TIMEOUT_DEFAULT,
+    REQUEST_TIMEOUT_DEFAULT, SEGMENT_BYTES_LEAST, SEND_TIMEOUT_DEFAULT, SHARDS_MAX, ServerConfig,
 };
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
@@ -39,6 +39,13 @@ pub(super) struct Args {
     /// port 0 takes free ports.
     #[arg(long, value_name = "ADDR", default_value_t = BINARY_DEFAULT)]
     binary: SocketAddr,
+    /// Where HTTP is spoken, by every shard; port 0 takes a free port.
+    #[arg(long, value_name = "ADDR", default_value_t = HTTP_DEFAULT)]
+    http: SocketAddr,
+    /// A web origin, such as https://example.org, whose pages may read answers over HTTP; `*` is
+    /// all. Repeat it for more.
+    #[arg(long, value_name = "ORIGIN")]
+    cors_origin: Vec<String>,
     /// The file with the API keys. Without one, only loopback is listened on and let in.
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
@@ -61,6 +68,14 @@ pub(super) struct Args {
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     idle_timeout: u64,
+    /// Refuse an HTTP request that was begun and is not whole after so many seconds.
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = REQUEST_TIMEOUT_DEFAULT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    request_timeout: u64,
     /// Close a connection that does not take its answers for so many seconds.
     #[arg(
         long,
@@ -102,10 +117,13 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         shards: args.shards,
         cpus: args.cpus.map(|cpus| cpus.0),
         binary: args.binary,
+        http: args.http,
+        cors_origins: args.cors_origin,
         keys: keys.map(Arc::new),
         segment_bytes: args.segment_bytes,
         connections_max: connections_max(args.connections.get())?,
         idle_timeout: Duration::from_secs(args.idle_timeout),
+        request_timeout: Duration::from_secs(args.request_timeout),
         send_timeout: Duration::from_secs(args.send_timeout),
     };
     control::serve(&config, announce, |error| end(&failed(error))).map_err(|error| failed(&error))
@@ -152,7 +170,8 @@ fn announce(started: &Started) {
     let shards = started.shard_addresses.iter().enumerate();
     let shards = shards.map(|(shard, address)| format!("listening shard {shard} {address}"));
     let all = format!("listening binary {}", started.address);
-    let lines = std::iter::once(all).chain(shards).chain(["ready".to_owned()]);
+    let http = format!("listening http {}", started.http);
+    let lines = std::iter::once(all).chain(shards).chain([http, "ready".to_owned()]);
     for line in lines {
         if let Err(failed) = print_line(&line) {
             tracing::warn!("{}", failed.message);
@@ -181,7 +200,9 @@ fn failed(error: &ServerError) -> Failed {
             | WalError::WrongShard { .. } => ExitCode::ForeignData,
             WalError::Io { .. } => ExitCode::Failure,
         },
-        ServerError::NeedsKeys { .. } | ServerError::NoSuchCpu { .. } => ExitCode::Configuration,
+        ServerError::NeedsKeys { .. } | ServerError::NoSuchCpu { .. } | ServerError::Cors(_) => {
+            ExitCode::Configuration
+        }
         ServerError::RingSetup(_) | ServerError::Executor { .. } | ServerError::DirectIo { .. } => {
             ExitCode::Environment
         }

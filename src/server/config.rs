@@ -13,6 +13,10 @@ use crate::wal::{FRAME_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_HEADER_BYTES};
 pub const BINARY_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7400);
 
+/// The default of `--http`.
+pub const HTTP_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7480);
+
 /// The most shards. Each pair of them has two mailboxes, and each one a port in the answer to
 /// Hello.
 pub const SHARDS_MAX: u16 = 256;
@@ -22,6 +26,9 @@ pub const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(10_000).expect("
 
 /// The default of `--idle-timeout`.
 pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
+
+/// The default of `--request-timeout`.
+pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The default of `--send-timeout`.
 pub const SEND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -43,14 +50,20 @@ pub struct ServerConfig {
     /// Where the binary protocol is spoken. Each shard's own port is the next one; port 0 takes
     /// free ports.
     pub binary: SocketAddr,
+    /// Where HTTP is spoken, by every shard on the same port; port 0 takes a free one.
+    pub http: SocketAddr,
     /// The API keys.
     pub keys: Option<Arc<Keys>>,
+    /// The web origins whose pages may read answers over HTTP; `*` is all.
+    pub cors_origins: Vec<String>,
     /// The size of a log segment; at least [`SEGMENT_BYTES_LEAST`].
     pub segment_bytes: u64,
     /// The most connections at once, over all shards.
     pub connections_max: usize,
     /// A connection that sends no whole request for so long is closed.
     pub idle_timeout: Duration,
+    /// An HTTP request that was begun and is not whole after so long is refused.
+    pub request_timeout: Duration,
     /// A connection that does not take its answers for so long is closed.
     pub send_timeout: Duration,
 }
