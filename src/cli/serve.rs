@@ -42,7 +42,7 @@ pub(super) struct Args {
     /// Where HTTP is spoken, by every shard; port 0 takes a free port.
     #[arg(long, value_name = "ADDR", default_value_t = HTTP_DEFAULT)]
     http: SocketAddr,
-    /// A web origin, such as https://example.org, whose pages may read answers over HTTP; `*` is
+    /// A web origin, such as `https://example.org`, whose pages may read answers over HTTP; `*` is
     /// all. Repeat it for more.
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,

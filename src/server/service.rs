@@ -185,8 +185,11 @@ impl Service {
 
     /// All bytes that are going to be handled in this turn, for a first look: what they will ask
     /// for is read into the caches together, rather than one miss after the other.
-    pub fn prepare<'a>(&self, received: impl Iterator<Item = &'a [u8]>) {
-        self.engine.prepare(received.flat_map(intents));
+    pub fn prepare<'a>(&self, received: impl Iterator<Item = (u32, &'a [u8])>) {
+        let is_binary =
+            |slot| self.connections.get(slot).is_some_and(|connection| connection.http.is_none());
+        let binary = received.filter(|(slot, _)| is_binary(*slot));
+        self.engine.prepare(binary.flat_map(|(_, bytes)| intents(bytes)));
     }
 
     /// Bytes arrived.

@@ -91,7 +91,6 @@ struct Socket {
     fd: OwnedFd,
     receiving: Option<Operation>,
     sending: bool,
-    is_http: bool,
     is_read: bool,
     is_closing: bool,
 }
@@ -185,9 +184,7 @@ impl<C: Clock> Shard<C> {
     fn prepare(&self, events: &[Event]) {
         self.service.prepare(events.iter().filter_map(|event| match event {
             Event::Received { token, bytes: Ok(Some(received)), .. } => {
-                let socket = self.state.sockets[token.0 as usize].as_ref();
-                let is_binary = socket.is_some_and(|socket| !socket.is_http);
-                is_binary.then(|| self.ring.received(received))
+                Some((token.0, self.ring.received(received)))
             }
             _ => None,
         }));
@@ -252,7 +249,6 @@ impl<C: Clock> Shard<C> {
             fd: socket,
             receiving,
             sending: false,
-            is_http,
             is_read: true,
             is_closing: false,
         });
