@@ -199,3 +199,161 @@ impl Service {
         http.expect("only an HTTP connection has HTTP requests")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+    use std::sync::Arc;
+
+    use super::super::documents::{Document, Documents};
+    use super::super::exchange::HTTP_IN_FLIGHT_MAX;
+    use super::super::form::Form;
+    use super::super::mail::{Frames, Mail};
+    use super::super::service::Wire;
+    use super::super::service::tests::Desk;
+    use crate::model::{
+        Answer, Command, ItemId, ItemTerms, Outcome, Price, Quantity, SaleId, SaleTerms, ShardIndex,
+    };
+    use crate::protocol::binary::encode_command;
+
+    const SALE: SaleId = SaleId(1);
+    const TWO: NonZeroU16 = NonZeroU16::new(2).expect("it is not zero");
+
+    /// With an open sale, and one more connection, which speaks HTTP.
+    fn http_desk(shards: NonZeroU16, sale: SaleId, documents: Documents) -> Desk {
+        let mut desk = Desk::with(shards, |config| config.documents = Arc::new(documents));
+        let terms = ItemTerms { capacity: Quantity(9), price: Price(1), account_limit: None };
+        for command in [
+            Command::DefineSale { sale, terms: SaleTerms::default() },
+            Command::DefineItem { sale, item: ItemId(1), terms },
+            Command::OpenSale { sale },
+        ] {
+            desk.receive(|out| encode_command(out, 2, &command));
+        }
+        desk.poll();
+        desk.written();
+        desk.poll();
+        assert_eq!(desk.sent().len(), 3);
+        let peer = "192.0.2.1:1".parse().expect("an address");
+        desk.slot = desk.service.handle_open(Wire::Http { peer }).expect("there is room").slot;
+        desk
+    }
+
+    fn receive(desk: &mut Desk, text: &str) {
+        desk.receive(|out| out.extend_from_slice(text.as_bytes()));
+    }
+
+    /// What was sent since, as text.
+    fn sent(desk: &mut Desk) -> String {
+        desk.poll();
+        let Some(buffer) = desk.sending.take() else { return String::new() };
+        let text = String::from_utf8(buffer.clone()).expect("it is text");
+        desk.service.handle_sent(desk.slot, buffer, true);
+        text
+    }
+
+    fn statuses(text: &str) -> Vec<u16> {
+        let lines = text.split("HTTP/1.1 ").skip(1);
+        lines.map(|line| line[..3].parse().expect("a status")).collect()
+    }
+
+    fn get(path: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+    }
+
+    fn buy(sale: SaleId) -> String {
+        let body = r#"{"account":"a","action":"buy","lines":[{"item":1,"quantity":1}]}"#;
+        format!(
+            "POST /v1/sales/{sale}/orders HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    #[test]
+    fn no_answer_runs_ahead_of_the_disk() {
+        let mut desk = http_desk(NonZeroU16::MIN, SALE, Documents::default());
+        let path = format!("/v1/sales/{SALE}/stats");
+        receive(&mut desk, &(buy(SALE) + &get(&path) + &get("/nothing") + &buy(SaleId(9))));
+        assert_eq!(sent(&mut desk), "", "all of them wait with the first");
+        desk.written();
+        assert_eq!(statuses(&sent(&mut desk)), [201, 200, 404, 404]);
+        receive(&mut desk, &get(&path));
+        assert_eq!(statuses(&sent(&mut desk)), [200], "what is durable waits for nothing");
+    }
+
+    /// The answer of another shard comes last, and goes out first.
+    #[test]
+    fn answers_that_are_early_wait_for_their_turn() {
+        let own = (1..).map(SaleId).find(|sale| sale.shard(TWO) == ShardIndex(0)).expect("one");
+        let away = (1..).map(SaleId).find(|sale| sale.shard(TWO) == ShardIndex(1)).expect("one");
+        let mut desk = http_desk(TWO, own, Documents::default());
+        receive(&mut desk, &(buy(away) + &buy(own) + &get("/nothing")));
+        let Some(Mail::Request { reply_to, form: Form::Http(reply), .. }) =
+            desk.service.mail_for(ShardIndex(1)).pop_front()
+        else {
+            panic!("the first request is for the other shard")
+        };
+        assert_eq!(sent(&mut desk), "");
+        desk.written();
+        assert_eq!(sent(&mut desk), "", "they wait for the first");
+        let order = crate::model::OrderNumber(77);
+        let answer = Answer { outcome: Outcome::Confirmed { order }, replayed: false };
+        let mut bytes = Vec::new();
+        Form::Http(reply).encode_answer(&mut bytes, &desk.service.site, &answer);
+        let frames = Frames::copy_of(&bytes);
+        desk.service.handle_mail(ShardIndex(1), Mail::Answer { reply_to, frames });
+        let text = sent(&mut desk);
+        assert_eq!(statuses(&text), [201, 201, 404]);
+        assert!(text.find("77").expect("the first") < text.find("404").expect("the last"));
+        assert!(!desk.service.is_busy());
+    }
+
+    #[test]
+    fn a_connection_has_so_many_requests_in_flight_and_no_more() {
+        let away = (1..).map(SaleId).find(|sale| sale.shard(TWO) == ShardIndex(1)).expect("one");
+        let own = (1..).map(SaleId).find(|sale| sale.shard(TWO) == ShardIndex(0)).expect("one");
+        let mut desk = http_desk(TWO, own, Documents::default());
+        let requests = 3 * HTTP_IN_FLIGHT_MAX as usize;
+        receive(&mut desk, &buy(away).repeat(requests));
+        assert_eq!(desk.service.mail_for(ShardIndex(1)).len(), HTTP_IN_FLIGHT_MAX as usize);
+        let mut answered = 0;
+        while answered < requests {
+            // The other shard answers the latest first.
+            let mut asked: Vec<_> = desk.service.mail_for(ShardIndex(1)).drain(..).collect();
+            assert!(!asked.is_empty(), "it goes on after {answered}");
+            while let Some(Mail::Request { reply_to, .. }) = asked.pop() {
+                let frames = Frames::copy_of(b"HTTP/1.1 201 \r\n\r\n");
+                desk.service.handle_mail(ShardIndex(1), Mail::Answer { reply_to, frames });
+            }
+            answered += statuses(&sent(&mut desk)).len();
+            desk.service.handle_turn();
+        }
+        assert_eq!(answered, requests);
+    }
+
+    #[test]
+    fn documents_are_served_as_they_are() {
+        let page = Document::new("/sales/*", "text/html", "max-age=60", b"<!doctype html>");
+        let tag = page.etag().to_owned();
+        let mut desk = http_desk(NonZeroU16::MIN, SALE, Documents::new([page]));
+        receive(&mut desk, &get("/sales/7"));
+        let text = sent(&mut desk).to_ascii_lowercase();
+        assert!(text.starts_with("http/1.1 200") && text.ends_with("\r\n\r\n<!doctype html>"));
+        for line in
+            ["content-type: text/html", "cache-control: max-age=60", &*format!("etag: {tag}")]
+        {
+            assert!(text.contains(&format!("\r\n{line}\r\n")), "{line} is not in {text}");
+        }
+        let known = get("/sales/7").replace("Host:", &format!("If-None-Match: {tag}\r\nHost:"));
+        receive(&mut desk, &known);
+        let text = sent(&mut desk);
+        assert!(statuses(&text) == [304] && text.ends_with("\r\n\r\n"), "{text}");
+        receive(&mut desk, &get("/sales/7").replace("GET", "HEAD"));
+        let text = sent(&mut desk);
+        assert!(statuses(&text) == [200] && text.ends_with("\r\n\r\n"), "{text}");
+        receive(&mut desk, &get("/sales/7").replace("GET", "DELETE"));
+        receive(&mut desk, &get("/sales/8/9"));
+        assert_eq!(statuses(&sent(&mut desk)), [405, 404]);
+    }
+}

@@ -549,7 +549,7 @@ pub(super) fn deliver(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::HashSeed;
     use crate::model::{
@@ -565,18 +565,26 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// A shard whose sends and log writes end when the test says so.
-    struct Desk {
-        service: Service,
-        slot: u32,
-        sending: Option<Vec<u8>>,
-        writing: Option<Write>,
+    pub(in crate::server) struct Desk {
+        pub service: Service,
+        pub slot: u32,
+        pub sending: Option<Vec<u8>>,
+        pub writing: Option<Write>,
     }
 
     impl Desk {
         /// With one connection that was let in.
         fn new() -> Self {
+            Self::with(NonZeroU16::MIN, |_| {})
+        }
+
+        /// The first of so many shards, set up differently.
+        pub(in crate::server) fn with(
+            shards: NonZeroU16,
+            change: impl FnOnce(&mut ServiceConfig),
+        ) -> Self {
             let segment = Segment { index: SegmentIndex::FIRST, bytes: 64 << 20 };
-            let (shard, shards) = (ShardIndex(0), NonZeroU16::MIN);
+            let shard = ShardIndex(0);
             let log = LogWriter::new(&Recovered {
                 identity: Identity { log: LogId(1), shard, shards },
                 segment,
@@ -598,7 +606,7 @@ mod tests {
                 boot: 1,
                 ports: vec![1],
             };
-            let config = ServiceConfig {
+            let mut config = ServiceConfig {
                 index: shard,
                 shards,
                 connections_max: 101,
@@ -610,6 +618,7 @@ mod tests {
                 cors: Cors::default(),
                 documents: Arc::default(),
             };
+            change(&mut config);
             let mut service = Service::new(config, Engine::new(HashSeed([1, 2])), log);
             service.handle_time(TimeMs(1), SECOND);
             let slot = service.handle_open(Wire::Binary).expect("there is room").slot;
@@ -620,7 +629,7 @@ mod tests {
             desk
         }
 
-        fn receive(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        pub(in crate::server) fn receive(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
             let mut bytes = Vec::new();
             encode(&mut bytes);
             self.service.handle_bytes(self.slot, &bytes);
@@ -637,7 +646,7 @@ mod tests {
         }
 
         /// Takes what is to be done.
-        fn poll(&mut self) {
+        pub(in crate::server) fn poll(&mut self) {
             if self.writing.is_none() {
                 self.writing = self.service.poll_write();
             }
@@ -647,7 +656,7 @@ mod tests {
         }
 
         /// Ends the send; what it sent.
-        fn sent(&mut self) -> Vec<Response> {
+        pub(in crate::server) fn sent(&mut self) -> Vec<Response> {
             let buffer = self.sending.take().expect("a send is in flight");
             let mut responses = Vec::new();
             let mut rest = &buffer[..];
@@ -659,7 +668,7 @@ mod tests {
             responses
         }
 
-        fn written(&mut self) {
+        pub(in crate::server) fn written(&mut self) {
             let write = self.writing.take().expect("a write is in flight");
             self.service.handle_written(write.buffer);
         }
