@@ -1,5 +1,6 @@
 //! Who may ask now. No I/O and no randomness: texts, bytes and times come in as arguments.
 //!
-//! [`keys`] knows the API keys and what each allows.
+//! [`keys`] knows the API keys and what each allows, [`token`] the buyers' signed tokens.
 
 pub mod keys;
+pub mod token;
