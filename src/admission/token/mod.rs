@@ -1,7 +1,7 @@
 //! Buyers' tokens: signed by the operator's identity system, checked here, never stored.
 //!
 //! A token is a JWT in compact form (RFC 7519, RFC 7515), signed with HS256 or, by Ed25519, with
-//! EdDSA (RFC 8037); `none` and every other algorithm are refused. What counts in it:
+//! `EdDSA` (RFC 8037); `none` and every other algorithm are refused. What counts in it:
 //!
 //! | part | field | meaning |
 //! |---|---|---|
@@ -45,6 +45,13 @@ pub const TOKEN_BYTES_MAX: usize = 2048;
 
 /// How far the clock of whoever signs may be from ours.
 pub const CLOCK_LEEWAY_MS: u64 = 30_000;
+
+/// Whether a bearer's credential is meant as a token: it has three parts. A generated API key
+/// ([`super::keys::generate`]) has one.
+#[must_use]
+pub fn is_token_shaped(credential: &[u8]) -> bool {
+    credential.split(|byte| *byte == b'.').count() == 3
+}
 
 /// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
