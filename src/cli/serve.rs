@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exit::ExitCode;
+use super::token::load_token_keys;
 use super::{Failed, end, print_line, start_log};
 use crate::admission::keys::Keys;
+use crate::admission::peer::{Cidr, TrustedProxies};
 use crate::control;
 use crate::runtime::{cpu, limits};
 use crate::server::config::{
@@ -49,6 +51,23 @@ pub(super) struct Args {
     /// The file with the API keys. Without one, only loopback is listened on and let in.
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
+    /// A file with a key that signs buyers' tokens: an Ed25519 public key in PEM, or a secret of
+    /// HS256. Several while keys rotate. With one, a buyer needs a token.
+    #[arg(long, value_name = "FILE")]
+    token_key: Vec<PathBuf>,
+    /// What a token's `iss` must be.
+    #[arg(long, value_name = "TEXT")]
+    token_issuer: Option<String>,
+    /// What a token's `aud` must be or contain.
+    #[arg(long, value_name = "TEXT")]
+    token_audience: Option<String>,
+    /// A network whose proxies are believed where they name a client's address, such as
+    /// 10.0.0.0/8. Several are possible.
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<Cidr>,
+    /// Each HTTP connection of a trusted proxy starts with a PROXY protocol header.
+    #[arg(long)]
+    proxy_protocol: bool,
     /// The size of a log segment, a multiple of 4096.
     #[arg(
         long,
@@ -112,6 +131,9 @@ fn parse_segment_bytes(text: &str) -> Result<u64, String> {
 pub(super) fn run(args: Args) -> Result<(), Failed> {
     start_log(args.log);
     let keys = args.keys.as_deref().map(load_keys).transpose()?;
+    let token_keys = load_token_keys(&args.token_key)?;
+    let trusted_proxies = TrustedProxies::new(args.trusted_proxy)
+        .map_err(|error| Failed::new(ExitCode::Configuration, error))?;
     let config = ServerConfig {
         data_dir: args.data_dir,
         shards: args.shards,
@@ -120,12 +142,18 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         http: args.http,
         cors_origins: args.cors_origin,
         keys: keys.map(Arc::new),
+        token_keys: token_keys.map(Arc::new),
+        token_issuer: args.token_issuer,
+        token_audience: args.token_audience,
+        trusted_proxies,
+        proxy_protocol: args.proxy_protocol,
         segment_bytes: args.segment_bytes,
         connections_max: connections_max(args.connections.get())?,
         idle_timeout: Duration::from_secs(args.idle_timeout),
         request_timeout: Duration::from_secs(args.request_timeout),
         send_timeout: Duration::from_secs(args.send_timeout),
     };
+    refuse_idle_settings(&config)?;
     control::serve(&config, announce, |error| end(&failed(error))).map_err(|error| failed(&error))
 }
 
@@ -140,6 +168,21 @@ fn load_keys(path: &Path) -> Result<Keys, Failed> {
     // What is not text is no line of a key file either.
     Keys::parse(&String::from_utf8_lossy(&bytes), &path.to_string_lossy())
         .map_err(|error| Failed::new(ExitCode::Configuration, error))
+}
+
+/// Refuses settings that do nothing without another one: who sets them relies on them.
+fn refuse_idle_settings(config: &ServerConfig) -> Result<(), Failed> {
+    let has_token_keys = config.token_keys.is_some();
+    let problem = if config.token_issuer.is_some() && !has_token_keys {
+        "--token-issuer checks no token without a key: name one with --token-key"
+    } else if config.token_audience.is_some() && !has_token_keys {
+        "--token-audience checks no token without a key: name one with --token-key"
+    } else if config.proxy_protocol && config.trusted_proxies.is_empty() {
+        "--proxy-protocol believes nobody without a trusted proxy: name one with --trusted-proxy"
+    } else {
+        return Ok(());
+    };
+    Err(Failed::new(ExitCode::Configuration, problem))
 }
 
 /// As many connections as the limit on open files allows; at least one.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::keys::Keys;
+use crate::admission::peer::TrustedProxies;
+use crate::admission::token::{TokenKeys, TokenRules};
 use crate::wal::{FRAME_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_HEADER_BYTES};
 
 /// The default of `--binary`.
@@ -56,6 +58,16 @@ pub struct ServerConfig {
     pub keys: Option<Arc<Keys>>,
     /// The web origins whose pages may read answers over HTTP; `*` is all.
     pub cors_origins: Vec<String>,
+    /// The keys that sign buyers' tokens; without any, no token holds.
+    pub token_keys: Option<Arc<TokenKeys>>,
+    /// What the issuer of a token must be; anything unless given.
+    pub token_issuer: Option<String>,
+    /// What the audience of a token must be or contain; anything unless given.
+    pub token_audience: Option<String>,
+    /// The proxies whose word on a client's address counts; none by default.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether each HTTP connection of a trusted proxy starts with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// The size of a log segment; at least [`SEGMENT_BYTES_LEAST`].
     pub segment_bytes: u64,
     /// The most connections at once, over all shards.
@@ -66,4 +78,14 @@ pub struct ServerConfig {
     pub request_timeout: Duration,
     /// A connection that does not take its answers for so long is closed.
     pub send_timeout: Duration,
+}
+
+impl ServerConfig {
+    /// Which tokens hold; `None` where none does.
+    #[must_use]
+    pub fn token_rules(&self) -> Option<Arc<TokenRules>> {
+        let keys = Arc::clone(self.token_keys.as_ref()?);
+        let (issuer, audience) = (self.token_issuer.clone(), self.token_audience.clone());
+        Some(Arc::new(TokenRules { keys, issuer, audience }))
+    }
 }
