@@ -185,7 +185,7 @@ fn a_fault_reaches_a_peer_that_goes_on_sending() {
         let mut peer = HttpPeer::connect(server.http_address());
         peer.write(get("/v1/sales/7/stats") + "no request at all\r\n\r\n");
         for _ in 0..10 {
-            peer.write([b'x'; 20_000]);
+            peer.write(vec![b'x'; 20_000]);
             thread::yield_now();
         }
         assert_eq!(peer.response().status, 200);
@@ -200,8 +200,9 @@ fn a_peer_that_never_stops_sending_is_cut_off() {
     let (server, mut admin) = start(|serve| serve, 1);
     let mut peer = HttpPeer::connect(server.http_address());
     peer.write("no request at all\r\n\r\n");
+    let noise = vec![b'x'; 20_000];
     let deadline = Instant::now() + PATIENCE;
-    while peer.stream.write_all(&[b'x'; 20_000]).is_ok() {
+    while peer.stream.write_all(&noise).is_ok() {
         assert!(Instant::now() < deadline, "it is still there");
     }
     assert_eq!(admin.stats(SALE).sold, 0);

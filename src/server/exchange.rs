@@ -26,8 +26,10 @@ const KEY_BYTES_MAX: usize = 256;
 pub(super) struct Exchange {
     /// How far the request at the front of the input was looked at.
     pub decoder: Decoder,
-    /// Who is at the other end, as far as it is known.
+    /// Who is at the other end: its socket's address, or whom its proxy named.
     pub client: IpAddr,
+    /// The header of the PROXY protocol has to come first.
+    pub awaits_proxy_header: bool,
     /// When the first byte of a request arrived that is not whole yet.
     pub began_at: Option<Duration>,
     /// The peer waits for `100 Continue`.
@@ -51,10 +53,11 @@ struct Early {
 }
 
 impl Exchange {
-    pub(super) fn new(peer: SocketAddr) -> Self {
+    pub(super) fn new(peer: SocketAddr, awaits_proxy_header: bool) -> Self {
         Self {
             decoder: Decoder::default(),
             client: peer.ip().to_canonical(),
+            awaits_proxy_header,
             began_at: None,
             owes_continue: false,
             known_key: None,
@@ -129,7 +132,7 @@ mod tests {
         let peer = "127.0.0.1:1".parse().expect("an address");
         let orders = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1], [3, 0, 1, 2]];
         for order in orders {
-            let mut exchange = Exchange::new(peer);
+            let mut exchange = Exchange::new(peer, false);
             (exchange.next_request, exchange.next_answer) = (u32::MAX - 1, u32::MAX - 1);
             let numbers: Vec<_> = (0..4).map(|_| exchange.number()).collect();
             let (mut output, mut released) = (Vec::new(), 0);

@@ -4,6 +4,7 @@
 //! connection, its bounds and its caller. Every request, also one that is refused at once, has a
 //! number and is answered in its turn (see [`Exchange`](super::exchange::Exchange)).
 
+use super::caller::Unknown;
 use super::connection::{ConnectionId, Fault, Phase, ReplyTo};
 use super::exchange::Exchange;
 use super::form::Form;
@@ -11,8 +12,8 @@ use super::mail::Ask;
 use super::service::Service;
 use crate::model::Refusal;
 use crate::protocol::http::{
-    self, Caller, Decoded, Document, HttpFault, HttpRefusal, Methods, Reply, Request, Route, Site,
-    encode_document, encode_http_refusal, encode_options, route, to_ask,
+    self, Decoded, Document, HttpFault, HttpRefusal, Methods, Reply, Request, Route, Site,
+    encode_document, encode_http_refusal, encode_options, encode_refusal, route, to_ask,
 };
 
 /// Bytes of a document's answer besides the document.
@@ -21,8 +22,8 @@ const DOCUMENT_HEAD_BYTES_MAX: usize = 1024;
 impl Service {
     /// Takes as many whole requests as backpressure allows; returns how many bytes they were.
     pub(super) fn take_http_requests(&mut self, slot: u32, bytes: &[u8]) -> usize {
+        let Some(mut taken) = self.take_proxy_header(slot, bytes) else { return 0 };
         let mut decoder = std::mem::take(&mut self.exchange(slot).decoder);
-        let mut taken = 0;
         loop {
             let rest = &bytes[taken..];
             if !matches!(self.connections.at(slot).phase, Phase::Serving(_)) {
@@ -55,7 +56,7 @@ impl Service {
     }
 
     /// Notes that a request was begun, and lets its peer go on that waits to be told.
-    fn await_rest(&mut self, slot: u32, wants_continue: bool) {
+    pub(super) fn await_rest(&mut self, slot: u32, wants_continue: bool) {
         let monotonic = self.monotonic;
         let exchange = self.exchange(slot);
         exchange.began_at.get_or_insert(monotonic);
@@ -124,7 +125,15 @@ impl Service {
         if self.draining {
             return Err(Refusal::Draining.into());
         }
-        let caller = self.identify(slot, request)?;
+        let caller = match self.identify(slot, request) {
+            Ok(caller) => caller,
+            Err(Unknown { detail }) => {
+                self.answer_at_once(slot, sequence, 0, |out, site| {
+                    encode_refusal(out, site, reply, Refusal::BadToken, Some(detail));
+                });
+                return Ok(());
+            }
+        };
         let ask = to_ask(route, request, caller, reply)?;
         let ask = match &ask {
             http::Ask::Command(command) => Ask::Command(command),
@@ -132,22 +141,6 @@ impl Service {
         };
         self.take(slot, sequence, Form::Http(*reply), ask);
         Ok(())
-    }
-
-    /// Who sends this request: the one place where HTTP credentials become a caller.
-    fn identify(&mut self, slot: u32, request: &Request<'_>) -> Result<Caller, Refusal> {
-        let Some(keys) = self.config.keys.clone() else { return Ok(Caller::Open) };
-        let presented = request.bearer().ok_or(Refusal::BadToken)?;
-        let exchange = self.exchange(slot);
-        if let Some(scopes) = exchange.known_key(presented) {
-            return Ok(Caller::Key(scopes));
-        }
-        let Some((_, scopes)) = keys.verify(presented) else {
-            tracing::debug!(client = %exchange.client, "a wrong key");
-            return Err(Refusal::BadToken);
-        };
-        exchange.remember_key(presented, scopes);
-        Ok(Caller::Key(scopes))
     }
 
     fn take_document(
@@ -194,7 +187,7 @@ impl Service {
         }
     }
 
-    fn exchange(&mut self, slot: u32) -> &mut Exchange {
+    pub(super) fn exchange(&mut self, slot: u32) -> &mut Exchange {
         let http = self.connections.at(slot).http.as_mut();
         http.expect("only an HTTP connection has HTTP requests")
     }
@@ -237,6 +230,12 @@ mod tests {
         let peer = "192.0.2.1:1".parse().expect("an address");
         desk.slot = desk.service.handle_open(Wire::Http { peer }).expect("there is room").slot;
         desk
+    }
+
+    /// A sale of this shard of two.
+    fn sale_on(shard: u16) -> SaleId {
+        let mut sales = (1..100).map(SaleId);
+        sales.find(|sale| sale.shard(TWO) == ShardIndex(shard)).expect("each shard has sales")
     }
 
     fn receive(desk: &mut Desk, text: &str) {
@@ -285,8 +284,8 @@ mod tests {
     /// The answer of another shard comes last, and goes out first.
     #[test]
     fn answers_that_are_early_wait_for_their_turn() {
-        let own = (1..).map(SaleId).find(|sale| sale.shard(TWO) == ShardIndex(0)).expect("one");
-        let away = (1..).map(SaleId).find(|sale| sale.shard(TWO) == ShardIndex(1)).expect("one");
+        let own = sale_on(0);
+        let away = sale_on(1);
         let mut desk = http_desk(TWO, own, Documents::default());
         receive(&mut desk, &(buy(away) + &buy(own) + &get("/nothing")));
         let Some(Mail::Request { reply_to, form: Form::Http(reply), .. }) =
@@ -311,8 +310,8 @@ mod tests {
 
     #[test]
     fn a_connection_has_so_many_requests_in_flight_and_no_more() {
-        let away = (1..).map(SaleId).find(|sale| sale.shard(TWO) == ShardIndex(1)).expect("one");
-        let own = (1..).map(SaleId).find(|sale| sale.shard(TWO) == ShardIndex(0)).expect("one");
+        let away = sale_on(1);
+        let own = sale_on(0);
         let mut desk = http_desk(TWO, own, Documents::default());
         let requests = 3 * HTTP_IN_FLIGHT_MAX as usize;
         receive(&mut desk, &buy(away).repeat(requests));

@@ -8,6 +8,7 @@
 //! driver; `start` opens the data directory, recovers the logs and starts the threads.
 
 pub mod calibrate;
+mod caller;
 mod commit;
 pub mod config;
 mod connection;

@@ -19,6 +19,8 @@ use super::documents::Documents;
 use super::exchange::{Exchange, HTTP_IN_FLIGHT_MAX};
 use super::mail::{Frames, MAILBOX_MESSAGES, Mail};
 use crate::admission::keys::Keys;
+use crate::admission::peer::TrustedProxies;
+use crate::admission::token::{TokenChecker, TokenRules};
 use crate::engine::Engine;
 use crate::model::{ShardIndex, TimeMs};
 use crate::protocol::binary::{REQUEST_BYTES_MAX, Welcome, encode_error, intents};
@@ -78,8 +80,15 @@ pub struct ServiceConfig {
     pub send_timeout: Duration,
     /// The answer to Hello, but for the scopes.
     pub welcome: Welcome,
-    /// The keys; without any, everybody who can connect may do everything.
+    /// The keys; without any, everybody who can connect may do everything, but that over HTTP a
+    /// buyer needs a token where there are rules for them.
     pub keys: Option<Arc<Keys>>,
+    /// Which buyers' tokens hold; without any, none does.
+    pub token_rules: Option<Arc<TokenRules>>,
+    /// The proxies whose word on a client's address counts.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether each HTTP connection of such a proxy starts with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// The web origins that may read answers over HTTP.
     pub cors: Cors,
     /// What is served over HTTP as it is.
@@ -117,6 +126,8 @@ pub struct Service {
     pub(super) clock: TimeMs,
     pub(super) monotonic: Duration,
     pub(super) draining: bool,
+    /// Checks buyers' tokens.
+    pub(super) tokens: Option<TokenChecker>,
     /// What every HTTP answer says.
     pub(super) site: Site,
     pub(super) to_send: VecDeque<u32>,
@@ -145,6 +156,7 @@ impl Service {
             clock: TimeMs(0),
             monotonic: Duration::ZERO,
             draining: false,
+            tokens: config.token_rules.clone().map(TokenChecker::new),
             site: Site { date: DateText::new(TimeMs(0)), cors: config.cors.clone() },
             to_send: VecDeque::new(),
             stalled: VecDeque::new(),
@@ -178,7 +190,10 @@ impl Service {
         }
         let http = match wire {
             Wire::Binary => None,
-            Wire::Http { peer } => Some(Box::new(Exchange::new(peer))),
+            Wire::Http { peer } => {
+                let awaits_proxy_header = self.awaits_proxy_header(peer.ip());
+                Some(Box::new(Exchange::new(peer, awaits_proxy_header)))
+            }
         };
         self.connections.open(http, self.monotonic)
     }
@@ -615,6 +630,9 @@ pub(super) mod tests {
                 send_timeout: 10 * SECOND,
                 welcome,
                 keys: None,
+                token_rules: None,
+                trusted_proxies: TrustedProxies::default(),
+                proxy_protocol: false,
                 cors: Cors::default(),
                 documents: Arc::default(),
             };

@@ -109,16 +109,14 @@ pub fn start(
     reporter: impl FnMut() -> Result<Reporter, ServerError>,
     fatal: fn(&ServerError) -> !,
 ) -> Result<Started, ServerError> {
-    let reachable = [config.binary, config.http].into_iter().find(|at| !at.ip().is_loopback());
-    if let Some(address) = reachable.filter(|_| config.keys.is_none()) {
-        return Err(ServerError::NeedsKeys { address });
-    }
+    check_reach(config)?;
+    let cors = Cors::new(&config.cors_origins)?;
     let data_dir = open_data_dir(config)?;
     let shards = data_dir.shards();
     let listening = listen(config, shards)?;
     let (address, http) = (listening.binary.address, listening.http.address);
     let shard_addresses = listening.own.iter().map(|own| own.address).collect();
-    let (assignments, orders) = assign(config, &data_dir, listening, reporter)?;
+    let (assignments, orders) = assign(config, &data_dir, listening, &cors, reporter)?;
     let (ready_sender, ready) = mpsc::channel();
     let mut threads = Vec::new();
     let mut gates = Vec::new();
@@ -155,10 +153,11 @@ fn assign(
     config: &ServerConfig,
     data_dir: &DataDir,
     listening: Listening,
+    cors: &Cors,
     mut reporter: impl FnMut() -> Result<Reporter, ServerError>,
 ) -> Result<(Vec<Assignment>, Vec<Outbox<Order>>), ServerError> {
     let shards = data_dir.shards();
-    let cors = Cors::new(&config.cors_origins)?;
+    let token_rules = config.token_rules();
     let documents = Arc::new(Documents::shipped());
     let cpus = choose_cpus(config, shards)?;
     let welcome = welcome(&listening.own)?;
@@ -186,6 +185,9 @@ fn assign(
                 send_timeout: config.send_timeout,
                 welcome: Welcome { shard: index, ..welcome.clone() },
                 keys: config.keys.clone(),
+                token_rules: token_rules.clone(),
+                trusted_proxies: config.trusted_proxies.clone(),
+                proxy_protocol: config.proxy_protocol,
                 cors: cors.clone(),
                 documents: Arc::clone(&documents),
             },
@@ -196,6 +198,18 @@ fn assign(
         });
     }
     Ok((assignments, orders))
+}
+
+/// Whoever can reach a listener needs a credential: over HTTP a key or a buyer's token.
+fn check_reach(config: &ServerConfig) -> Result<(), ServerError> {
+    let has_keys = config.keys.is_some();
+    let has_either = has_keys || config.token_keys.is_some();
+    for (address, is_guarded) in [(config.binary, has_keys), (config.http, has_either)] {
+        if !is_guarded && !address.ip().is_loopback() {
+            return Err(ServerError::NeedsKeys { address });
+        }
+    }
+    Ok(())
 }
 
 fn open_data_dir(config: &ServerConfig) -> Result<DataDir, ServerError> {

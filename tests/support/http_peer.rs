@@ -144,6 +144,15 @@ impl HttpPeer {
         Some(response)
     }
 
+    /// Whether the server ends the connection, be it by a reset, without another word.
+    pub fn ends(&mut self) -> bool {
+        let mut byte = [0];
+        match self.stream.read(&mut byte) {
+            Ok(count) => count == 0 && self.input.is_empty(),
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        }
+    }
+
     /// That the server has ended the stream in order, with nothing more to say.
     #[track_caller]
     pub fn assert_end(&mut self) {

@@ -36,12 +36,13 @@ pub fn temporary_dir() -> TempDir {
 #[derive(Clone, Debug)]
 pub struct Serve {
     flags: Vec<(String, String)>,
+    switches: Vec<String>,
 }
 
 impl Serve {
     /// On this data directory, with one shard and a port of the system's choice.
     pub fn on(data_dir: &Path) -> Self {
-        Self { flags: Vec::new() }
+        Self { flags: Vec::new(), switches: Vec::new() }
             .with("--data-dir", data_dir.to_str().expect("the path is UTF-8"))
             .with("--shards", "1")
             .with("--binary", "127.0.0.1:0")
@@ -53,6 +54,12 @@ impl Serve {
     pub fn with(mut self, flag: &str, value: &str) -> Self {
         self.flags.retain(|(known, _)| known != flag);
         self.flags.push((flag.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a flag that has no value.
+    pub fn with_switch(mut self, flag: &str) -> Self {
+        self.switches.push(flag.to_owned());
         self
     }
 
@@ -69,6 +76,7 @@ impl Serve {
         for (flag, value) in &self.flags {
             command.args([flag, value]);
         }
+        command.args(&self.switches);
         command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
