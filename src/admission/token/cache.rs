@@ -7,8 +7,8 @@
 //!
 //! A digest may lie in either of two sets of [`WAYS`] entries: with one alone, a set here and there
 //! would overflow long before the table is full, and its buyers would be verified over and over.
-//! What has expired goes first; among the rest of the first set a hand goes round and spares, once,
-//! what was used since it last came by (the CLOCK algorithm).
+//! The one with more room takes it. What has expired goes first; among the rest a hand goes round
+//! and spares, once, what was used since it last came by (the CLOCK algorithm).
 
 use super::Verified;
 use crate::model::{AccountId, TimeMs};
@@ -58,7 +58,10 @@ impl TokenCache {
     /// What was found out about the token with this digest. It may have expired since.
     pub(super) fn find(&mut self, digest: &TokenDigest) -> Option<Verified> {
         let is_it = |entry: &Entry| entry.digest == *digest && entry.verified.holds_until.0 > 0;
-        let (set, at) = self.position(digest, is_it)?;
+        let (set, at) = sets_of(digest).into_iter().find_map(|set| {
+            let at = self.0[set].entries.iter().position(is_it)?;
+            Some((set, at))
+        })?;
         let set = &mut self.0[set];
         set.used |= 1 << at;
         Some(set.entries[at].verified)
@@ -66,30 +69,22 @@ impl TokenCache {
 
     /// Keeps what was found out, in place of what is worth least.
     pub(super) fn insert(&mut self, digest: &TokenDigest, verified: Verified, now: TimeMs) {
-        let [first, _] = sets_of(digest);
+        let [first, second] = sets_of(digest);
+        let has_more_room = self.0[second].room(now) > self.0[first].room(now);
+        let set = &mut self.0[if has_more_room { second } else { first }];
         let is_over = |entry: &Entry| entry.verified.holds_until <= now;
-        let place = self.position(digest, is_over);
-        let (set, at) = place.unwrap_or_else(|| (first, self.0[first].victim()));
-        let set = &mut self.0[set];
+        let at = set.entries.iter().position(is_over).unwrap_or_else(|| set.victim());
         set.entries[at] = Entry { digest: *digest, verified };
         set.used &= !(1 << at);
-    }
-
-    /// The first entry of this kind among those where the digest may lie: its set, and its place
-    /// there.
-    fn position(
-        &self,
-        digest: &TokenDigest,
-        is_wanted: impl Fn(&Entry) -> bool,
-    ) -> Option<(usize, usize)> {
-        sets_of(digest).into_iter().find_map(|set| {
-            let at = self.0[set].entries.iter().position(&is_wanted)?;
-            Some((set, at))
-        })
     }
 }
 
 impl Set {
+    /// How many entries hold nothing any more.
+    fn room(&self, now: TimeMs) -> usize {
+        self.entries.iter().filter(|entry| entry.verified.holds_until <= now).count()
+    }
+
     /// The first entry, from the hand on, that was not used since the hand last came by.
     fn victim(&mut self) -> usize {
         loop {
