@@ -186,7 +186,10 @@ impl House {
             }
         }
         for source in self.sources.iter().filter(|source| source.is_rust()) {
-            if matches!(source.parts()[..], ["tests", _] | ["tests", _, "main.rs"]) {
+            if matches!(
+                source.parts()[..],
+                ["tests", _] | ["tests", _, "main.rs"] | ["tests", "fuzz", _]
+            ) {
                 targets.insert(source.path.clone(), "test".to_owned());
             }
         }

@@ -17,9 +17,9 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The most bytes of an item and its counters, with the comma.
 const ITEM_BYTES_MAX: usize = 176;
 
-/// The most bytes of every other part of an answer that is not a document: headers, and what
-/// a body says once. The largest is an order of sixteen lines.
-pub const SHORT_ANSWER_BYTES_MAX: usize = 2048;
+/// The most bytes of an answer that is neither of availability nor a document. The longest is a
+/// refusal whose field and detail are all escapes.
+pub const SHORT_ANSWER_BYTES_MAX: usize = 3072;
 
 /// The most bytes of an answer to a query for availability.
 pub const AVAILABILITY_BYTES_MAX: usize = SHORT_ANSWER_BYTES_MAX + ITEMS_MAX * ITEM_BYTES_MAX;

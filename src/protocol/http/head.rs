@@ -137,7 +137,6 @@ fn method_of(name: &str) -> Method {
 fn fault_of(error: httparse::Error, head: &[u8]) -> HttpFault {
     match error {
         httparse::Error::TooManyHeaders => HttpFault::HeadTooLarge,
-        httparse::Error::NewLine => HttpFault::LineEnd,
         httparse::Error::Version if is_other_version(head) => HttpFault::Version,
         _ => HttpFault::Syntax,
     }

@@ -64,7 +64,7 @@ pub use answer::{
 };
 pub use ask::{Ask, Caller, to_ask};
 pub use chunked::CHUNKED_BYTES_MAX;
-pub use cors::{Cors, CorsError, ORIGINS_MAX, Sharing};
+pub use cors::{Cors, CorsError, ORIGIN_BYTES_MAX, ORIGINS_MAX, Sharing};
 pub use date::DateText;
 pub use decoder::{BODY_BYTES_MAX, Decoded, Decoder, REQUEST_BYTES_MAX};
 pub use document::{Document, encode_document, encode_options};
