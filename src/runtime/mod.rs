@@ -14,6 +14,7 @@ pub mod mailbox;
 pub mod net;
 pub mod ring;
 mod slots;
+pub mod unix;
 
 pub use buffer::AlignedBuffer;
 pub use clock::{Clock, SystemClock};

@@ -1,8 +1,10 @@
 //! What a server is started with. Every field has its default here and nowhere else.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,45 @@ pub const SEGMENT_BYTES_LEAST: u64 = (SEGMENT_HEADER_BYTES + FRAME_BYTES_MAX) as
 
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= SEGMENT_BYTES_LEAST);
 
+/// The name of the default of `--admin` in the data directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+
+/// Where administration is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// A Unix socket, for whom its file's mode lets in.
+    Unix(PathBuf),
+    /// A TCP address. Where there are keys, each request needs one with the scope `admin`.
+    Tcp(SocketAddr),
+}
+
+/// A text that is no [`AdminAddress`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither an address such as 127.0.0.1:7490 nor a path with a `/` or the ending `.sock`")]
+pub struct NotAdminAddress;
+
+impl FromStr for AdminAddress {
+    type Err = NotAdminAddress;
+
+    /// A path has a `/` or ends in `.sock`: a mistyped address makes no file.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Tcp(address));
+        }
+        let is_path = text.contains('/') || text.ends_with(".sock");
+        if is_path { Ok(Self::Unix(text.into())) } else { Err(NotAdminAddress) }
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
+}
+
 /// What a server is started with.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -43,6 +84,8 @@ pub struct ServerConfig {
     /// Where the binary protocol is spoken. Each shard's own port is the next one; port 0 takes
     /// free ports.
     pub binary: SocketAddr,
+    /// Where administration is spoken; [`ADMIN_SOCKET`] in the data directory by default.
+    pub admin: AdminAddress,
     /// The API keys.
     pub keys: Option<Arc<Keys>>,
     /// The size of a log segment; at least [`SEGMENT_BYTES_LEAST`].

@@ -172,7 +172,7 @@ impl Service {
         self.log.has_room()
     }
 
-    fn execute(&mut self, to: Destination, correlation: u64, ask: Ask<'_>) {
+    pub(super) fn execute(&mut self, to: Destination, correlation: u64, ask: Ask<'_>) {
         match ask {
             Ask::Command(command) => self.execute_command(to, correlation, command),
             Ask::Query(query) => self.execute_query(to, correlation, query),
@@ -229,7 +229,7 @@ impl Service {
     }
 
     /// Gives an answer as soon as the state that it saw is durable.
-    fn answer(&mut self, to: Destination, encode: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn answer(&mut self, to: Destination, encode: impl FnOnce(&mut Vec<u8>)) {
         if let Some(parked) = self.log.parking() {
             parked.push(to, encode);
         } else if let Destination::Local(reply_to) = to {
@@ -247,7 +247,7 @@ impl Service {
     }
 
     fn deliver(&mut self, to: Destination, bytes: &[u8]) {
-        let Self { connections, to_send, mail, .. } = self;
-        deliver(connections, to_send, mail, to, bytes);
+        let Self { connections, to_send, mail, asks, .. } = self;
+        deliver(connections, to_send, mail, asks, to, bytes);
     }
 }

@@ -1,4 +1,7 @@
 //! Starting a server: data directory, listeners, recovery, and one thread for each shard.
+//!
+//! [`open`] is short and decides whether this process may serve at all; [`start`] may take as long
+//! as the log is, so the control plane runs it on a thread of its own.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,6 +14,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::asks::ASKS_MAX;
 use super::calibrate::calibrate;
 use super::config::{SHARDS_MAX, ServerConfig};
 use super::datadir::{DataDir, NewLog};
@@ -39,8 +43,10 @@ const RING: RingConfig = RingConfig {
     receive_buffer_bytes: 4096,
 };
 
-/// Orders from the control plane that wait at most.
+/// Orders from the control plane that wait at most: what it asks, and a few of other kinds.
 const ORDERS_MAX: usize = 64;
+
+const _: () = assert!(ORDERS_MAX >= 2 * ASKS_MAX);
 
 /// A server whose shards serve.
 #[derive(Debug)]
@@ -97,23 +103,39 @@ struct Assignment {
     wakeup: Wakeup,
 }
 
-/// Opens the data directory, recovers every log, and serves.
+/// A data directory that is this process's own, and the CPUs to serve it on.
+#[derive(Debug)]
+pub struct Opened {
+    /// The directory, locked as long as this lives.
+    pub data_dir: DataDir,
+    cpus: Vec<usize>,
+}
+
+/// Opens and locks the data directory, making it where there is none, and keeps this thread and
+/// those that it starts to the CPUs to run on.
+pub fn open(config: &ServerConfig) -> Result<Opened, ServerError> {
+    if config.keys.is_none() && !config.binary.ip().is_loopback() {
+        return Err(ServerError::NeedsKeys { address: config.binary });
+    }
+    let data_dir = open_data_dir(config)?;
+    let cpus = choose_cpus(config, data_dir.shards())?;
+    Ok(Opened { data_dir, cpus })
+}
+
+/// Listens, recovers every log, and serves.
 ///
 /// `reporter` makes what a shard tells the control plane by. `fatal` ends the process: it is
 /// called on the thread of a shard that cannot go on.
 pub fn start(
     config: &ServerConfig,
+    Opened { data_dir, cpus }: Opened,
     reporter: impl FnMut() -> Result<Reporter, ServerError>,
     fatal: fn(&ServerError) -> !,
 ) -> Result<Started, ServerError> {
-    if config.keys.is_none() && !config.binary.ip().is_loopback() {
-        return Err(ServerError::NeedsKeys { address: config.binary });
-    }
-    let data_dir = open_data_dir(config)?;
     let shards = data_dir.shards();
     let (all, own) = listen(config.binary, shards)?;
     let (address, shard_addresses) = (all.address, own.iter().map(|own| own.address).collect());
-    let (assignments, orders) = assign(config, &data_dir, all, own, reporter)?;
+    let (assignments, orders) = assign(config, &data_dir, &cpus, (all, own), reporter)?;
     let (ready_sender, ready) = mpsc::channel();
     let mut threads = Vec::new();
     let mut gates = Vec::new();
@@ -149,12 +171,11 @@ pub fn start(
 fn assign(
     config: &ServerConfig,
     data_dir: &DataDir,
-    all: Listeners,
-    own: Vec<Listeners>,
+    cpus: &[usize],
+    (all, own): (Listeners, Vec<Listeners>),
     mut reporter: impl FnMut() -> Result<Reporter, ServerError>,
 ) -> Result<(Vec<Assignment>, Vec<Outbox<Order>>), ServerError> {
     let shards = data_dir.shards();
-    let cpus = choose_cpus(config, shards)?;
     let welcome = welcome(&own)?;
     let (peers, wakeups) = connect_shards(shards)?;
     let mut assignments = Vec::new();
