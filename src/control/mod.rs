@@ -18,13 +18,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::admin::Door;
 use self::bell::{Bell, Ringer};
 use self::desk::Desk;
 use self::segments::Preparer;
+pub use self::segments::SEGMENTS_AHEAD;
 use crate::model::ShardIndex;
 use crate::runtime::Outbox;
 use crate::server::ServerError;
@@ -53,18 +54,26 @@ pub enum Milestone<'a> {
 
 /// Serves until a signal or an error ends it. `announce` is called once for each milestone.
 pub fn serve(
-    config: ServerConfig,
+    config: &ServerConfig,
     announce: impl Fn(Milestone<'_>),
     fatal: Fatal,
 ) -> Result<(), ServerError> {
     // The directory is this process's own before anything in it, such as a socket, is replaced.
-    let opened = open(&config)?;
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+    let opened = open(config)?;
+    executor()?.run(run(config.clone(), opened, announce, fatal))
+}
+
+/// Whether the control plane's executor can be set up here; it is gone when this returns.
+pub fn try_executor() -> Result<(), ServerError> {
+    executor().map(|_| ())
+}
+
+fn executor() -> Result<LocalExecutor, ServerError> {
+    LocalExecutorBuilder::new(Placement::Unbound)
         .name("control")
         .io_memory(IO_MEMORY_BYTES)
         .make()
-        .map_err(|error| ServerError::Executor { reason: error.to_string() })?;
-    executor.run(run(config, opened, announce, fatal))
+        .map_err(|error| ServerError::Executor { reason: error.to_string() })
 }
 
 async fn run(

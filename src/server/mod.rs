@@ -18,6 +18,7 @@ mod mail;
 mod request;
 mod service;
 pub mod shard;
+pub mod space;
 pub mod start;
 
 pub use asks::{ASKS_MAX, AskId};

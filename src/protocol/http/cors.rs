@@ -7,10 +7,13 @@
 /// The most origins that may be configured.
 pub const ORIGINS_MAX: usize = 64;
 
+/// The longest origin, in bytes.
+pub const ORIGIN_BYTES_MAX: usize = 255;
+
 /// Why a text is not an origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CorsError {
-    /// Not of the form `scheme://host` or `scheme://host:port`.
+    /// Not of the form `scheme://host` or `scheme://host:port`, or too long.
     #[error("`{0}` is not an origin: write it as https://example.org, or * for every origin")]
     NotAnOrigin(String),
     /// More than [`ORIGINS_MAX`].
@@ -90,7 +93,8 @@ impl Cors {
 fn is_origin(text: &str) -> bool {
     let is_host = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let Some((scheme, host)) = text.split_once("://") else { return false };
-    !scheme.is_empty()
+    text.len() <= ORIGIN_BYTES_MAX
+        && !scheme.is_empty()
         && scheme.bytes().all(|byte| is_host(byte) || b"+-.".contains(&byte))
         && host.bytes().any(is_host)
         && host.bytes().all(|byte| is_host(byte) || b"-._:[]".contains(&byte))

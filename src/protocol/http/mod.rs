@@ -42,6 +42,7 @@
 
 mod answer;
 mod ask;
+mod body;
 mod chunked;
 mod cors;
 mod date;
@@ -49,17 +50,21 @@ mod decoder;
 mod document;
 mod fault;
 mod head;
+mod json;
 mod problem;
 mod reply;
 mod request;
+mod response;
 mod route;
+mod target;
 
 pub use answer::{
-    AVAILABILITY_BYTES_MAX, CONTINUE, OrderHead, encode_answer, encode_availability, encode_order,
+    AVAILABILITY_BYTES_MAX, CONTINUE, OrderHead, SHORT_ANSWER_BYTES_MAX, encode_answer,
+    encode_availability, encode_order,
 };
 pub use ask::{Ask, Caller, to_ask};
 pub use chunked::CHUNKED_BYTES_MAX;
-pub use cors::{Cors, CorsError, ORIGINS_MAX, Sharing};
+pub use cors::{Cors, CorsError, ORIGIN_BYTES_MAX, ORIGINS_MAX, Sharing};
 pub use date::DateText;
 pub use decoder::{BODY_BYTES_MAX, Decoded, Decoder, REQUEST_BYTES_MAX};
 pub use document::{Document, encode_document, encode_options};
