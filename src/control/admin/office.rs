@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use glommio::sync::Semaphore;
-use serde::de::DeserializeOwned;
 
 use super::Peer;
 use super::query::Params;
@@ -29,7 +28,7 @@ use crate::model::{
     RequestId, SaleId, SalePage, SaleState, SaleStats, ShardIndex, account_from_text,
     request_id_from_text,
 };
-use crate::protocol::http::{HttpFault, Method, Request};
+use crate::protocol::http::{HttpFault, Method, Request, json_body};
 
 /// Sales or orders of a page unless the caller says how many.
 const PAGE_DEFAULT: NonZeroU16 = NonZeroU16::new(100).expect("it is not zero");
@@ -59,7 +58,7 @@ impl Office {
     }
 
     /// Grants a request or says why not. Changes are logged with who asked for them.
-    pub(super) async fn answer(&self, request: &Request<'_>, peer: &Peer) -> Reply {
+    pub(super) async fn answer(&self, request: &Request<'_>, peer: Peer) -> Reply {
         let reply = self.handle(request).await.unwrap_or_else(Reply::from);
         if !matches!(request.method, Method::Get | Method::Head) {
             let done: Vec<String> = reply.done.iter().map(ToString::to_string).collect();
@@ -91,11 +90,11 @@ impl Office {
             Route::Stats => self.stats().await,
             Route::Sales => self.list(&Params::parse(request.query)?).await,
             Route::Sale(sale) if request.method == Method::Put => {
-                self.define(sale, &body(request)?).await
+                self.define(sale, &json_body(request)?).await
             }
             Route::Sale(sale) => Ok(Reply::json(200, &self.show(sale).await?)),
             Route::Turn(sale, turn) => self.turn(sale, turn).await,
-            Route::Item(sale, item) => self.define_item(sale, item, body(request)?).await,
+            Route::Item(sale, item) => self.define_item(sale, item, json_body(request)?).await,
             Route::Restock(sale, item) => self.restock(sale, item, request).await,
             Route::Orders(sale) => self.orders(sale, &Params::parse(request.query)?).await,
             Route::Order(sale, order) => self.order(sale, order).await,
@@ -221,7 +220,7 @@ impl Office {
         params.allow(&["account", "after", "limit"])?;
         let missing = || Problem::field("account", "the account whose orders are wanted");
         let account = params.text("account").ok_or_else(missing)?;
-        let account = account_from_text(account)
+        let account = account_from_text(account.as_bytes())
             .ok_or_else(|| Problem::field("account", "neither a UUID nor a text of 1 to 64 bytes"))?;
         let after = OrderNumber(params.number("after")?.unwrap_or(0));
         let limit = page_size(params, ORDERS_PAGE_MAX)?;
@@ -262,12 +261,12 @@ impl Office {
         item: ItemId,
         request: &Request<'_>,
     ) -> Result<Reply, Problem> {
-        let RestockBody { by } = body(request)?;
+        let RestockBody { by } = json_body(request)?;
         let id = match request.idempotency_key {
             None => random_request_id(),
             Some(key) => str::from_utf8(key)
                 .ok()
-                .and_then(request_id_from_text)
+                .and_then(|key| request_id_from_text(key.as_bytes()))
                 .ok_or_else(|| Problem::field("Idempotency-Key", "a text of 1 to 64 bytes"))?,
         };
         let command = Command::Restock { sale, request: id, item, by };
@@ -386,28 +385,6 @@ fn method_name(method: Method) -> Result<&'static str, HttpFault> {
         Method::Options | Method::Foreign => Ok(""),
         Method::Unknown => Err(HttpFault::MethodUnknown),
     }
-}
-
-/// The JSON body of a request.
-fn body<T: DeserializeOwned>(request: &Request<'_>) -> Result<T, Problem> {
-    if request.content_encoding.is_some() || !request.content_type.is_some_and(is_json) {
-        return Err(HttpFault::MediaType.into());
-    }
-    let mut json = serde_json::Deserializer::from_slice(request.body);
-    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let field = match error.path().to_string() {
-            path if path == "." => "body".to_owned(),
-            path => path,
-        };
-        Problem::field(field, error.inner().to_string())
-    })?;
-    json.end().map_err(|error| Problem::field("body", error.to_string()))?;
-    Ok(parsed)
-}
-
-fn is_json(content_type: &[u8]) -> bool {
-    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
-    kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
 /// A request id that nobody uses again.

@@ -49,12 +49,14 @@ impl Params {
     }
 }
 
-/// A text without its percent escapes; `None` where one is broken, or the bytes are not UTF-8.
+/// A text without its percent escapes and with spaces for `+`; `None` where one is broken, or the bytes are not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
-        if byte == b'%' {
+        if byte == b'+' {
+            bytes.push(b' ');
+        } else if byte == b'%' {
             let mut nibble = || char::from(rest.next()?).to_digit(16);
             let (high, low) = (nibble()?, nibble()?);
             bytes.push((high << 4 | low) as u8);
@@ -68,10 +70,11 @@ fn decode(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::http::HttpRefusal;
 
     fn parse(query: &str) -> Result<Params, String> {
         Params::parse(Some(query)).map_err(|problem| match problem {
-            Problem::Field(name, _) => name,
+            Problem::Http(HttpRefusal::Field { field, .. }) => field.into_owned(),
             other => panic!("a parameter is named: {other:?}"),
         })
     }
@@ -79,7 +82,7 @@ mod tests {
     #[test]
     fn parameters_are_found_by_name() {
         let params = parse("account=j%C3%BCrgen+1&after=7&&fence").expect("sound");
-        assert_eq!(params.text("account"), Some("jürgen+1"));
+        assert_eq!(params.text("account"), Some("jürgen 1"));
         assert_eq!(params.text("fence"), Some(""));
         assert_eq!(params.number::<u32>("after").expect("a number"), Some(7));
         assert_eq!(params.number::<u32>("limit").expect("none"), None);

@@ -4,12 +4,40 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::view::Step;
-use crate::model::{Refusal, RefusalCode};
-use crate::protocol::codes::{WireCode, http_status};
-use crate::protocol::http::{HttpFault, Methods};
+use crate::model::{Refusal, RefusalCode, TimeMs};
+use crate::protocol::codes::{WireCode, http_status, title};
+use crate::protocol::http::{
+    DateText, HttpFault, HttpRefusal, Method, Methods, Request, Version, status_line,
+};
+use crate::runtime::{Clock, SystemClock};
 
 /// How soon to ask again what could not be done now, in seconds.
 const RETRY_AFTER_S: u32 = 1;
+
+/// What an answer's form depends on, beside what it says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    version: Version,
+    /// Whether it goes without its body.
+    is_head: bool,
+    /// Whether the connection goes on.
+    pub(super) keep_alive: bool,
+}
+
+impl Form {
+    /// The form of the answer to what is no request.
+    pub(super) const LAST: Self =
+        Self { version: Version::Http11, is_head: false, keep_alive: false };
+
+    /// The form that this request wants.
+    pub(super) fn of(request: &Request<'_>) -> Self {
+        Self {
+            version: request.version,
+            is_head: request.method == Method::Head,
+            keep_alive: request.keep_alive,
+        }
+    }
+}
 
 /// An answer.
 #[derive(Debug)]
@@ -26,14 +54,10 @@ pub(super) struct Reply {
 /// Why an administrative request is not granted.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// It is not understood.
-    Fault(HttpFault),
+    /// It is not understood, a part of it is wrong, or it is refused.
+    Http(HttpRefusal),
     /// The place takes other methods, these.
     Method(&'static str),
-    /// A part of it is wrong: its name, and why.
-    Field(String, String),
-    /// It is refused.
-    Refused(Refusal),
     /// A step of it is refused; those before it are done.
     Step { refusal: Refusal, step: Step, done: Vec<Step> },
 }
@@ -41,19 +65,25 @@ pub(super) enum Problem {
 impl Problem {
     /// This part of the request is wrong, because of that.
     pub(super) fn field(name: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::Field(name.into(), why.into())
+        Self::Http(HttpRefusal::Field { field: name.into().into(), detail: why.into().into() })
+    }
+}
+
+impl From<HttpRefusal> for Problem {
+    fn from(refusal: HttpRefusal) -> Self {
+        Self::Http(refusal)
     }
 }
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::Http(refusal.into())
     }
 }
 
 impl From<HttpFault> for Problem {
     fn from(fault: HttpFault) -> Self {
-        Self::Fault(fault)
+        Self::Http(fault.into())
     }
 }
 
@@ -78,27 +108,33 @@ impl Reply {
         Self { status, content_type, body, allow: None, done: Vec::new() }
     }
 
-    /// Appends the answer; of an answer to `HEAD` all but the body.
-    pub(super) fn encode(&self, out: &mut Vec<u8>, is_head: bool, keep_alive: bool) {
+    /// Appends the answer.
+    pub(super) fn encode(&self, out: &mut Vec<u8>, form: Form) {
         let Self { status, content_type, body, .. } = self;
-        let mut head = format!(
-            "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
-             Cache-Control: no-store\r\n",
-            reason(*status),
+        out.extend_from_slice(status_line(*status).as_bytes());
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(DateText::new(TimeMs(SystemClock::new().wall_ms())).as_bytes());
+        let mut headers = format!(
+            "\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
             body.len()
         );
         if let Some(allow) = self.allow {
-            head += &format!("Allow: {allow}\r\n");
+            headers += &format!("Allow: {allow}\r\n");
         }
         if *status == 503 {
-            head += &format!("Retry-After: {RETRY_AFTER_S}\r\n");
+            headers += &format!("Retry-After: {RETRY_AFTER_S}\r\n");
         }
         if *status == 401 {
-            head += "WWW-Authenticate: Bearer\r\n";
+            headers += "WWW-Authenticate: Bearer realm=\"boxoffice\"\r\n";
         }
-        head += if keep_alive { "Connection: keep-alive\r\n\r\n" } else { "Connection: close\r\n\r\n" };
-        out.extend_from_slice(head.as_bytes());
-        if !is_head {
+        headers += match (form.keep_alive, form.version) {
+            (true, Version::Http11) => "",
+            (true, Version::Http10) => "Connection: keep-alive\r\n",
+            (false, _) => "Connection: close\r\n",
+        };
+        out.extend_from_slice(headers.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if !form.is_head {
             out.extend_from_slice(body);
         }
     }
@@ -106,26 +142,28 @@ impl Reply {
 
 impl From<Problem> for Reply {
     fn from(problem: Problem) -> Self {
-        let (status, mut facts) = match &problem {
-            Problem::Fault(fault) => fault_facts(*fault),
-            Problem::Method(_) => fault_facts(HttpFault::MethodNotAllowed(Methods::Any)),
-            Problem::Field(..) => code_facts(RefusalCode::BadRequest),
-            Problem::Refused(refusal) | Problem::Step { refusal, .. } => refusal_facts(*refusal),
-        };
         let (mut allow, mut all_done) = (None, Vec::new());
-        match problem {
-            Problem::Fault(_) | Problem::Refused(_) => {}
-            Problem::Method(methods) => allow = Some(methods),
-            Problem::Field(field, detail) => {
+        let (status, facts) = match problem {
+            Problem::Http(HttpRefusal::Fault(fault)) => fault_facts(fault),
+            Problem::Http(HttpRefusal::Refusal(refusal)) => refusal_facts(refusal),
+            Problem::Http(HttpRefusal::Field { field, detail }) => {
+                let (status, mut facts) = code_facts(RefusalCode::BadRequest);
                 facts.insert("field".to_owned(), field.into());
                 facts.insert("detail".to_owned(), detail.into());
+                (status, facts)
             }
-            Problem::Step { step, done, .. } => {
+            Problem::Method(methods) => {
+                allow = Some(methods);
+                fault_facts(HttpFault::MethodNotAllowed(Methods::Any))
+            }
+            Problem::Step { refusal, step, done } => {
+                let (status, mut facts) = refusal_facts(refusal);
                 facts.insert("step".to_owned(), json!(step));
                 facts.insert("done".to_owned(), json!(done));
                 all_done = done;
+                (status, facts)
             }
-        }
+        };
         let body = serde_json::to_vec(&facts).expect("a problem is plain data");
         let reply = Self::new(status, "application/problem+json", body);
         Self { allow, done: all_done, ..reply }
@@ -150,7 +188,7 @@ fn fault_facts(fault: HttpFault) -> (u16, Facts) {
 }
 
 fn code_facts(code: RefusalCode) -> (u16, Facts) {
-    facts("refusal", code.name(), code.name(), http_status(code))
+    facts("refusal", code.name(), title(code), http_status(code))
 }
 
 fn refusal_facts(refusal: Refusal) -> (u16, Facts) {
@@ -165,33 +203,4 @@ fn refusal_facts(refusal: Refusal) -> (u16, Facts) {
         facts.insert(name.to_owned(), value);
     }
     (status, facts)
-}
-
-/// What a status is called in the status line.
-const fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        410 => "Gone",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        417 => "Expectation Failed",
-        422 => "Unprocessable Content",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        507 => "Insufficient Storage",
-        // The reason is for people; every program goes by the number.
-        _ => "",
-    }
 }

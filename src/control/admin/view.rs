@@ -8,8 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AccountId, DurationMs, ItemCounts, ItemId, ItemTerms, OrderView, Price, Quantity, SaleId,
-    SaleState, SaleStats, SaleTerms, TimeMs,
+    DurationMs, ItemCounts, ItemId, ItemTerms, OrderView, Price, Quantity, SaleId,
+    SaleState, SaleStats, SaleTerms, TimeMs, UuidText,
 };
 use crate::protocol::codes::WireCode;
 
@@ -410,7 +410,7 @@ impl OrderShown {
         Self {
             sale: sale.0,
             order: order.order.0,
-            account: Uuid(order.account).to_string(),
+            account: UuidText::from(order.account).to_string(),
             state: order.state.name().to_owned(),
             expires_at_ms: order.expires_at.map(|time| time.0),
             lines,
@@ -452,16 +452,5 @@ impl UnitsShown {
         self.available += more.available;
         self.held += more.held;
         self.sold += more.sold;
-    }
-}
-
-/// An account in the form of a UUID.
-struct Uuid(AccountId);
-
-impl fmt::Display for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = format!("{:032x}", self.0.0);
-        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-        f.write_str(&parts.join("-"))
     }
 }
