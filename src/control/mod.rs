@@ -116,6 +116,7 @@ async fn run(
             break;
         }
     }
+    door.finish().await;
     plane.stop();
     tracing::info!("stopped");
     Ok(())

@@ -6,7 +6,6 @@
 
 use std::fs::{self, Metadata, Permissions};
 use std::io;
-use std::mem;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -94,7 +93,7 @@ impl Drop for SocketFile {
 pub fn credentials(socket: &UnixStream) -> io::Result<Credentials> {
     // Not by `rustix`, whose process ids cannot be 0 as this one may.
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut bytes = mem::size_of::<libc::ucred>() as libc::socklen_t;
+    let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the socket is open as long as it is borrowed, and the two pointers are to a `ucred`
     // and to its size in bytes, both alive and unshared for the call.
     let result = unsafe {

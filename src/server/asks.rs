@@ -27,9 +27,14 @@ pub(super) struct Asks {
 }
 
 impl Asks {
-    /// Whether there is an ask to be judged.
+    /// Whether there is no ask to be judged.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Whether every ask that was judged is also reported, and none is to be judged.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_empty() && self.answered.is_empty()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What shards say to each other: requests that arrived on the wrong shard, and their answers.
 
 use super::connection::ReplyTo;
-use crate::model::{Command, Query, SaleId};
+use crate::model::{Command, Query, Route};
 use crate::protocol::binary::FRAME_BYTES_MAX;
 
 /// Requests and answers that fit one mailbox between two shards.
@@ -70,17 +70,19 @@ impl Ask<'_> {
     #[must_use]
     pub const fn reserved(self) -> u32 {
         match self {
-            Self::Query(Query::Availability { .. }) => FRAME_BYTES_MAX as u32,
+            Self::Query(
+                Query::Availability { .. } | Query::Sales { .. } | Query::AccountOrders { .. },
+            ) => FRAME_BYTES_MAX as u32,
             _ => 0,
         }
     }
 
-    /// The sale, which decides the shard.
+    /// What decides the shard.
     #[must_use]
-    pub const fn sale(self) -> SaleId {
+    pub const fn route(self) -> Route {
         match self {
-            Self::Command(command) => command.sale(),
-            Self::Query(query) => query.sale(),
+            Self::Command(command) => Route::Sale(command.sale()),
+            Self::Query(query) => query.route(),
         }
     }
 

@@ -134,12 +134,15 @@ impl Service {
         if self.draining {
             return self.refuse(slot, correlation, Refusal::Draining);
         }
+        let owner = ask.route().shard(self.config.shards);
+        if owner.0 >= self.config.shards.get() {
+            return self.refuse(slot, correlation, Refusal::NotFound);
+        }
         connection.in_flight += 1;
         let reserved = ask.reserved();
         connection.reserved += reserved;
         let id = ConnectionId { slot, generation: connection.generation };
         let reply_to = ReplyTo { connection: id, reserved };
-        let owner = ask.sale().shard(self.config.shards);
         if owner == self.config.index {
             self.execute(Destination::Local(reply_to), correlation, ask);
         } else {
@@ -219,6 +222,18 @@ impl Service {
                 let answer = Answer { outcome: Outcome::Stats(stats), replayed: false };
                 encode_answer(&mut out, correlation, &answer);
             }),
+            Query::Sales { after, limit, .. } => {
+                let page = self.engine.sales_page(after, limit, now);
+                let answer = Answer { outcome: Outcome::Sales(page), replayed: false };
+                encode_answer(&mut out, correlation, &answer);
+                Ok(())
+            }
+            Query::AccountOrders { sale, account, after, limit } => {
+                self.engine.account_orders((sale, account), after, limit, now).map(|page| {
+                    let answer = Answer { outcome: Outcome::Orders(page), replayed: false };
+                    encode_answer(&mut out, correlation, &answer);
+                })
+            }
         };
         match read {
             Ok(()) => self.answer(to, |waiting| waiting.extend_from_slice(&out)),

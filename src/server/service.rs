@@ -242,11 +242,12 @@ impl Service {
         self.sweep_due = self.monotonic;
     }
 
-    /// What is due by itself, once a turn: expired holds, what the control plane asked, stalled
-    /// connections, time-outs.
+    /// What is due by itself, once a turn: expired holds, what the control plane asked, memory of
+    /// archived sales, stalled connections, time-outs.
     pub fn handle_turn(&mut self) {
         self.expire_holds();
         self.take_asks();
+        self.engine.reclaim();
         for _ in 0..self.stalled.len() {
             if !self.log.has_room() {
                 break;
@@ -317,7 +318,8 @@ impl Service {
         let has_room = self.log.has_room() && self.mail_has_room();
         let can_resume = has_room && self.stalled.iter().any(|slot| self.is_within_bounds(*slot));
         let is_due = self.expiries_wait || !self.asks.is_empty();
-        !self.log.is_starved() && (can_resume || (is_due && self.log.has_room()))
+        let may_go_on = can_resume || (is_due && self.log.has_room());
+        self.engine.has_garbage() || (!self.log.is_starved() && may_go_on)
     }
 
     /// How long the driver may sleep where nothing happens.
@@ -339,7 +341,7 @@ impl Service {
     /// Whether a stopping server has answered everything.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.draining && self.log.is_idle() && self.connections.len() == 0
+        self.draining && self.log.is_idle() && self.asks.is_done() && self.connections.len() == 0
     }
 
     fn expire_holds(&mut self) {

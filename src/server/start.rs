@@ -384,6 +384,7 @@ fn recover_log(assignment: &Assignment) -> Result<(Engine, Recovered), ServerErr
     let storage = FileStorage::open(&assignment.directory)?;
     let recovered = recover(&storage, Some(assignment.identity), |entry| {
         engine.apply(entry.record);
+        engine.reclaim();
     })?;
     if let Some(torn) = &recovered.torn {
         tracing::warn!(
