@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 
 use super::commit::Destination;
+use super::form::Form;
 use super::mail::{Frames, SentAsk};
 use super::service::Service;
 use crate::model::Refusal;
-use crate::protocol::binary::encode_refusal;
 
 /// Asks of one shard that may be unanswered. The control plane keeps to it.
 pub const ASKS_MAX: usize = 16;
@@ -53,11 +53,11 @@ impl Service {
     pub(super) fn take_asks(&mut self) {
         while self.log.has_room() {
             let Some((id, ask)) = self.asks.waiting.pop_front() else { return };
-            let to = Destination::Control(id);
+            let (to, form) = (Destination::Control(id), Form::Binary { correlation: id.0 });
             if self.draining {
-                self.answer(to, |out| encode_refusal(out, id.0, Refusal::Draining));
+                self.refuse_at(to, form, Refusal::Draining);
             } else {
-                self.execute(to, id.0, ask.as_ask());
+                self.execute(to, form, ask.as_ask());
             }
         }
     }

@@ -134,7 +134,7 @@ impl Door {
                     Ok((listener.local_addr()?, listener))
                 };
                 let (address, listener) = listen()
-                    .map_err(|source| ServerError::Listen { address: *address, source })?;
+                    .map_err(|source| ServerError::Listen { address: *address, flag: "--admin", source })?;
                 spawn(move || accept_all(&listener, accept_address, &sender, &ringer))?;
                 (AdminAddress::Tcp(address), config.keys.clone(), None)
             }
