@@ -135,7 +135,9 @@ fn sales_of_all_shards_are_listed_page_by_page() {
     let mut client = connect(&server);
     assert_eq!(list(&mut client, 5), []);
     let sales: Vec<SaleId> = (1..=20).map(|sale| SaleId(sale * 7)).collect();
-    sales.iter().for_each(|&sale| open_sale(&mut client, sale));
+    for &sale in &sales {
+        open_sale(&mut client, sale);
+    }
     client.close_sale(sales[3]).expect("an open sale");
     client.close_sale(sales[4]).expect("an open sale");
     client.archive_sale(sales[4]).expect("a closed sale");
