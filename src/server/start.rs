@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::asks::ASKS_MAX;
 use super::calibrate::calibrate;
-use super::config::{SHARDS_MAX, ServerConfig};
+use super::config::{AdminAddress, SHARDS_MAX, ServerConfig};
 use super::datadir::{DataDir, NewLog};
 use super::documents::Documents;
 use super::error::ServerError;
@@ -170,7 +170,13 @@ pub fn start(
         thread,
         log: log.expect("each shard reported"),
     });
-    Ok(Started { address, http, shard_addresses, shards: shards.collect(), data_dir: opened.data_dir })
+    Ok(Started {
+        address,
+        http,
+        shard_addresses,
+        shards: shards.collect(),
+        data_dir: opened.data_dir,
+    })
 }
 
 /// What each shard's thread is given, and by what it takes orders.
@@ -227,7 +233,12 @@ fn assign(
 fn check_reach(config: &ServerConfig) -> Result<(), ServerError> {
     let has_keys = config.keys.is_some();
     let has_either = has_keys || config.token_keys.is_some();
-    for (address, is_guarded) in [(config.binary, has_keys), (config.http, has_either)] {
+    let admin = match config.admin {
+        AdminAddress::Tcp(address) => Some((address, has_keys)),
+        AdminAddress::Unix(_) => None,
+    };
+    let listeners = [(config.binary, has_keys), (config.http, has_either)];
+    for (address, is_guarded) in listeners.into_iter().chain(admin) {
         if !is_guarded && !address.ip().is_loopback() {
             return Err(ServerError::NeedsKeys { address });
         }

@@ -70,7 +70,10 @@ impl Kind {
             Self::Path => "a path".to_owned(),
             Self::Text => "a text that is not empty".to_owned(),
             Self::Address => "an address such as 127.0.0.1:7400 or [::1]:7400".to_owned(),
-            Self::AdminAddress => "the path of a Unix socket (with a `/`, or ending in .sock), or an address".to_owned(),
+            Self::AdminAddress => {
+                "the path of a Unix socket (with a `/`, or ending in .sock), or an address"
+                    .to_owned()
+            }
             Self::CpuList => "a list of CPUs such as 0,2-3".to_owned(),
             Self::Network => "a network such as 10.0.0.0/8 or ::1/128".to_owned(),
             Self::WebOrigin => "an origin such as https://tickets.example, or *".to_owned(),

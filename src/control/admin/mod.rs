@@ -126,15 +126,15 @@ impl Door {
                 (config.admin.clone(), None, Some(file))
             }
             AdminAddress::Tcp(address) => {
-                if config.keys.is_none() && !address.ip().is_loopback() {
-                    return Err(ServerError::NeedsKeys { address: *address });
-                }
                 let listen = || {
                     let listener = TcpListener::bind(address)?;
                     Ok((listener.local_addr()?, listener))
                 };
-                let (address, listener) = listen()
-                    .map_err(|source| ServerError::Listen { address: *address, flag: "--admin", source })?;
+                let (address, listener) = listen().map_err(|source| ServerError::Listen {
+                    address: *address,
+                    flag: "--admin",
+                    source,
+                })?;
                 spawn(move || accept_all(&listener, accept_address, &sender, &ringer))?;
                 (AdminAddress::Tcp(address), config.keys.clone(), None)
             }

@@ -33,7 +33,8 @@ use crate::protocol::http::{HttpFault, Method, Request, json_body};
 /// Sales or orders of a page unless the caller says how many.
 const PAGE_DEFAULT: NonZeroU16 = NonZeroU16::new(100).expect("it is not zero");
 
-const _: () = assert!(PAGE_DEFAULT.get() <= SALES_PAGE_MAX && PAGE_DEFAULT.get() <= ORDERS_PAGE_MAX);
+const _: () =
+    assert!(PAGE_DEFAULT.get() <= SALES_PAGE_MAX && PAGE_DEFAULT.get() <= ORDERS_PAGE_MAX);
 
 /// Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -220,8 +221,9 @@ impl Office {
         params.allow(&["account", "after", "limit"])?;
         let missing = || Problem::field("account", "the account whose orders are wanted");
         let account = params.text("account").ok_or_else(missing)?;
-        let account = account_from_text(account.as_bytes())
-            .ok_or_else(|| Problem::field("account", "neither a UUID nor a text of 1 to 64 bytes"))?;
+        let account = account_from_text(account.as_bytes()).ok_or_else(|| {
+            Problem::field("account", "neither a UUID nor a text of 1 to 64 bytes")
+        })?;
         let after = OrderNumber(params.number("after")?.unwrap_or(0));
         let limit = page_size(params, ORDERS_PAGE_MAX)?;
         let query = Query::AccountOrders { sale, account, after, limit };
@@ -362,9 +364,7 @@ fn item_step(
             let command = Command::Restock { sale, request: random_request_id(), item, by };
             (Step::named("restock").of(item).by(by), command)
         }
-        None => {
-            (Step::named("define_item").of(item), Command::DefineItem { sale, item, terms })
-        }
+        None => (Step::named("define_item").of(item), Command::DefineItem { sale, item, terms }),
     }
 }
 

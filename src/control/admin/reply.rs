@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::view::Step;
-use crate::model::{Refusal, RefusalCode, TimeMs};
+use crate::model::{Field, Refusal, RefusalCode, TimeMs};
 use crate::protocol::codes::{WireCode, http_status, title};
 use crate::protocol::http::{
     DateText, HttpFault, HttpRefusal, Method, Methods, Request, Version, status_line,
@@ -196,11 +196,21 @@ fn refusal_facts(refusal: Refusal) -> (u16, Facts) {
     let fact = match refusal {
         Refusal::NotOpen { opens_at: Some(time) } => Some(("opens_at_ms", time.0.into())),
         Refusal::WrongState { state } => Some(("state", state.name().into())),
-        Refusal::BadRequest { field } => Some(("field", field.name().into())),
+        Refusal::BadRequest { field } => Some(("field", json_name(field).into())),
         _ => None,
     };
     if let Some((name, value)) = fact {
         facts.insert(name.to_owned(), value);
     }
     (status, facts)
+}
+
+/// A field of the model by its name in the JSON of administration.
+fn json_name(field: Field) -> &'static str {
+    match field {
+        Field::Ttl => "hold_ttl_ms",
+        Field::Limit => "account_limit",
+        Field::Quantity => "by",
+        other => other.name(),
+    }
 }

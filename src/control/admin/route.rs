@@ -126,8 +126,8 @@ impl Route {
 
 /// A number without a sign, and without zeros before it.
 fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit())
-        && (text == "0" || !text.starts_with('0'));
+    let is_plain =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if is_plain { text.parse().ok() } else { None }
 }
 
@@ -157,11 +157,25 @@ mod tests {
     #[test]
     fn other_paths_name_none() {
         for path in [
-            "", "/", "*", "/livez/", "/v1/sales/", "/v1/sales/seven", "/v1/sales/+7",
-            "/v1/sales/07", "/v1/sales/7/", "/v1/sales/7/sell", "/v1/sales/%37",
-            "/v1/sales/18446744073709551616", "/v1/sales/7/items", "/v1/sales/7/items/",
-            "/v1/sales/7/items/4294967296", "/v1/sales/7/items/1/restock/", "/v1/sales/7/orders/",
-            "/v1/sales/7/orders/1/cancel", "/v1/sales/7/items/1/restock/2/3",
+            "",
+            "/",
+            "*",
+            "/livez/",
+            "/v1/sales/",
+            "/v1/sales/seven",
+            "/v1/sales/+7",
+            "/v1/sales/07",
+            "/v1/sales/7/",
+            "/v1/sales/7/sell",
+            "/v1/sales/%37",
+            "/v1/sales/18446744073709551616",
+            "/v1/sales/7/items",
+            "/v1/sales/7/items/",
+            "/v1/sales/7/items/4294967296",
+            "/v1/sales/7/items/1/restock/",
+            "/v1/sales/7/orders/",
+            "/v1/sales/7/orders/1/cancel",
+            "/v1/sales/7/items/1/restock/2/3",
         ] {
             assert_eq!(Route::parse(path), None, "{path}");
         }

@@ -8,8 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    DurationMs, ItemCounts, ItemId, ItemTerms, OrderView, Price, Quantity, SaleId,
-    SaleState, SaleStats, SaleTerms, TimeMs, UuidText,
+    DurationMs, ItemCounts, ItemId, ItemTerms, OrderView, Price, Quantity, SaleId, SaleState,
+    SaleStats, SaleTerms, TimeMs, UuidText,
 };
 use crate::protocol::codes::WireCode;
 
