@@ -132,7 +132,7 @@ fn a_restock_is_made_once_for_each_request_id() {
     let mut admin = office(&server);
     granted(&admin.put("/v1/sales/7", &wanted()), 201);
     let path = "/v1/sales/7/items/1/restock";
-    let mut restock = |server: &Server, key: &str, by: i64| {
+    let restock = |server: &Server, key: &str, by: i64| {
         let changed = granted(&office(server).post(path, key, &json!({"by": by})), 200);
         let capacity = changed["sale"]["items"][0]["capacity"].clone();
         (done(&changed).len(), capacity)

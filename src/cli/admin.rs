@@ -4,6 +4,7 @@
 //! wrong becomes one line that says what to do, and its exit code; in particular whether a change
 //! was certainly not made, or may have been.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -121,16 +122,16 @@ impl Admin {
                 let message = "the key file holds something other than one key";
                 return Err(Failed::new(ExitCode::Configuration, message));
             }
-            request += &format!("Authorization: Bearer {key}\r\n");
+            let _ = write!(request, "Authorization: Bearer {key}\r\n");
         }
         if body.is_some() {
             request += "Content-Type: application/json\r\n";
         }
         if let Some(id) = request_id {
-            request += &format!("Idempotency-Key: {id}\r\n");
+            let _ = write!(request, "Idempotency-Key: {id}\r\n");
         }
         let body = body.unwrap_or_default();
-        request += &format!("Content-Length: {}\r\n\r\n", body.len());
+        let _ = write!(request, "Content-Length: {}\r\n\r\n", body.len());
         let mut stream = self.connect().map_err(|error| self.absent(&error))?;
         let answer = exchange(&mut *stream, &[request.as_bytes(), &body]);
         let (status, answer) = answer.map_err(unanswered)?;
@@ -180,7 +181,7 @@ impl Admin {
         }
         if let Some(id) = request_id {
             // Without its id, a repeated one would be another one.
-            message += &format!(" with --request-id {id}");
+            let _ = write!(message, " with --request-id {id}");
         }
         Failed::new(ExitCode::NoServer, message)
     }
@@ -192,7 +193,7 @@ fn exchange(stream: &mut dyn Stream, request: &[&[u8]]) -> io::Result<(u16, Vec<
     let mut answer = Vec::new();
     // A server that refuses early may close before it has read all: its answer says why.
     let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
-    parse(&answer).or_else(|error| Err(sent.and(read).err().unwrap_or(error)))
+    parse(&answer).map_err(|error| sent.and(read).err().unwrap_or(error))
 }
 
 fn parse(answer: &[u8]) -> io::Result<(u16, Vec<u8>)> {
@@ -225,7 +226,7 @@ fn refused(status: u16, answer: &[u8]) -> Failed {
     };
     for name in ["field", "detail", "state"] {
         if let Some(text) = text(name) {
-            message += &format!("; {name}: {text}");
+            let _ = write!(message, "; {name}: {text}");
         }
     }
     match code {

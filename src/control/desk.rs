@@ -107,7 +107,7 @@ impl Desk {
         let id = AskId(self.next.replace(self.next.get() + 1));
         let (sender, receiver) = new_bounded(1);
         self.waiting.borrow_mut().insert(id, Waiting { sender, permits: shard.permits });
-        give(&shard.orders, Order::Ask(id, ask));
+        give(&shard.orders, Order::Ask(id, Box::new(ask)));
         receiver.recv().await.expect("the desk keeps the other end until the answer comes")
     }
 

@@ -22,7 +22,7 @@ pub struct AskId(pub u64);
 /// Asks that wait for room in the log, and answers that wait to be reported.
 #[derive(Debug, Default)]
 pub(super) struct Asks {
-    waiting: VecDeque<(AskId, SentAsk)>,
+    waiting: VecDeque<(AskId, Box<SentAsk>)>,
     pub(super) answered: VecDeque<(AskId, Frames)>,
 }
 
@@ -44,7 +44,7 @@ impl Service {
     /// # Panics
     ///
     /// Where it has more than [`ASKS_MAX`] under way.
-    pub fn handle_ask(&mut self, id: AskId, ask: SentAsk) {
+    pub fn handle_ask(&mut self, id: AskId, ask: Box<SentAsk>) {
         assert!(self.asks.waiting.len() < ASKS_MAX, "the control plane bounds what it asks");
         self.asks.waiting.push_back((id, ask));
     }

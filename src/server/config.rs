@@ -105,15 +105,14 @@ pub enum AdminAddress {
 }
 
 impl AdminAddress {
-    /// The address in a text: `HOST:PORT` where that is one, and else a path. A path has a `/` or
-    /// ends in `.sock`, so that a mistyped address makes no file.
+    /// The address in a text: `HOST:PORT` where that is one, and else a path. A path has a `/`,
+    /// so that a mistyped address makes no file.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse() {
             return Some(Self::Tcp(address));
         }
-        let is_path = text.contains('/') || text.ends_with(".sock");
-        is_path.then(|| Self::Unix(text.into()))
+        text.contains('/').then(|| Self::Unix(text.into()))
     }
 }
 

@@ -47,7 +47,7 @@ pub enum Order {
     /// The log's next segment is prepared, and open for its writes.
     Segment(Segment, File),
     /// A command or a query, for a sale of this shard.
-    Ask(AskId, SentAsk),
+    Ask(AskId, Box<SentAsk>),
     /// Answer what was asked, refuse what comes, and say when that is done.
     Drain,
     /// End: no shard has anything left to do, for itself or for another.

@@ -2,6 +2,8 @@
 
 mod show;
 
+use std::fmt::Write;
+
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -220,7 +222,7 @@ fn percent_encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded += &format!("%{byte:02X}");
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
     encoded

@@ -1,5 +1,7 @@
 //! Answers of administration as bytes: a status, JSON or text, and whether the connection goes on.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -119,10 +121,10 @@ impl Reply {
             body.len()
         );
         if let Some(allow) = self.allow {
-            headers += &format!("Allow: {allow}\r\n");
+            let _ = write!(headers, "Allow: {allow}\r\n");
         }
         if *status == 503 {
-            headers += &format!("Retry-After: {RETRY_AFTER_S}\r\n");
+            let _ = write!(headers, "Retry-After: {RETRY_AFTER_S}\r\n");
         }
         if *status == 401 {
             headers += "WWW-Authenticate: Bearer realm=\"boxoffice\"\r\n";
