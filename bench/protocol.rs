@@ -1,5 +1,5 @@
 //! What a frame costs: nanoseconds to decode a one-line `BUY` (checksum included), to encode its
-//! answer and a refusal, and how much of that is the checksum.
+//! answer and a refusal, and how much of that is the checksum. Then the same purchase in HTTP.
 //!
 //! ```text
 //! cargo bench --bench protocol
@@ -17,11 +17,12 @@ use std::time::Instant;
 
 use boxoffice::model::{
     AccountId, Answer, Command, Intent, ItemId, Line, OrderNumber, Outcome, PaymentRef, Price,
-    Quantity, Refusal, RequestId, SaleId, Wanted, WantedLine,
+    Quantity, Refusal, RequestId, SaleId, TimeMs, Wanted, WantedLine,
 };
 use boxoffice::protocol::binary::{
     Request, encode_answer, encode_command, encode_refusal, request_frame,
 };
+use boxoffice::protocol::http;
 
 const ROUNDS: u32 = 20;
 const CALLS: u32 = 200_000;
@@ -52,6 +53,17 @@ fn one_line_buy() -> Command {
 }
 
 fn main() {
+    measure_frames();
+    measure_http();
+    let block = [0xa5_u8; 8192];
+    for len in [24, 32, 64, 80, 96, 127, 128, 256, 1024, 8192] {
+        measure(&format!("crc32 of {len} bytes"), || {
+            black_box(crc32fast::hash(black_box(&block[..len])));
+        });
+    }
+}
+
+fn measure_frames() {
     let buy = one_line_buy();
     let mut bytes = Vec::new();
     encode_command(&mut bytes, 9, &buy);
@@ -81,11 +93,60 @@ fn main() {
         encode_command(&mut out, black_box(9), black_box(&buy));
         black_box(&out);
     });
+}
 
-    let block = [0xa5_u8; 8192];
-    for len in [24, 32, 64, 80, 96, 127, 128, 256, 1024, 8192] {
-        measure(&format!("crc32 of {len} bytes"), || {
-            black_box(crc32fast::hash(black_box(&block[..len])));
-        });
-    }
+/// As a web back end sends it.
+const HTTP_BUY: &str = "POST /v1/sales/1/orders HTTP/1.1\r\n\
+    Host: tickets.example.org:7480\r\n\
+    Authorization: Bearer bo_0123456789abcdef0123456789abcdef\r\n\
+    Content-Type: application/json\r\n\
+    Idempotency-Key: 8e03978e-40d5-43e8-bc93-6894a57f9324\r\n\
+    Content-Length: 137\r\n\r\n\
+    {\"account\":\"f81d4fae-7dec-11d0-a765-00a0c91e6bf6\",\"action\":\"buy\",\
+    \"lines\":[{\"item\":7,\"quantity\":2,\"price\":4950}],\"payment_ref\":\"pay-0001\"}";
+
+fn measure_http() {
+    let what = format!("HTTP: decode, route, mean it ({} bytes)", HTTP_BUY.len());
+    let mut decoder = http::Decoder::default();
+    let site = http::Site {
+        date: http::DateText::new(TimeMs(784_111_777_000)),
+        cors: http::Cors::default(),
+    };
+    let decode = |decoder: &mut http::Decoder, is_meant: bool| {
+        let Ok(http::Decoded::Complete { request, .. }) =
+            decoder.decode(black_box(HTTP_BUY.as_bytes()))
+        else {
+            panic!("a request")
+        };
+        let mut reply = http::Reply::to(&request, &site.cors);
+        if is_meant {
+            let route = http::route(&request).expect("a place");
+            let ask = http::to_ask(route, &request, http::Caller::Open, &mut reply);
+            assert!(black_box(&ask).is_ok());
+        }
+        black_box(reply)
+    };
+    measure(&what, || {
+        decode(&mut decoder, true);
+    });
+    measure("  of that: the syntax", || {
+        decode(&mut decoder, false);
+    });
+
+    let mut out = Vec::with_capacity(4096);
+    let reply = decode(&mut decoder, true);
+    let answer = Answer { outcome: Outcome::Confirmed { order: OrderNumber(99) }, replayed: false };
+    http::encode_answer(&mut out, &site, &reply, &answer);
+    measure(&format!("HTTP: encode its answer ({} bytes)", out.len()), || {
+        out.clear();
+        http::encode_answer(&mut out, &site, black_box(&reply), black_box(&answer));
+        black_box(&out);
+    });
+    out.clear();
+    http::encode_refusal(&mut out, &site, &reply, Refusal::SoldOut, None);
+    measure(&format!("HTTP: encode a refusal ({} bytes)", out.len()), || {
+        out.clear();
+        http::encode_refusal(&mut out, &site, &reply, black_box(Refusal::SoldOut), None);
+        black_box(&out);
+    });
 }

@@ -26,6 +26,7 @@
 //! | `bench/memory.rs` | bytes of memory for an order | `engine`, `model` |
 //! | `bench/log.rs` | appending, recovery, audit | `wal`, `audit`, `engine`, `runtime`, `model` |
 //! | `bench/protocol.rs` | encoding and decoding | `protocol`, `model` |
+//! | `bench/token.rs` | checking buyers' tokens | `admission`, `model` |
 //!
 //! With `default-features = false, features = ["client"]` only `model`, `protocol` and `client`
 //! are built, without any dependency of the server.

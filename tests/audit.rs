@@ -172,8 +172,8 @@ impl Story {
     }
 }
 
-/// Everything that a sale can go through, by the rules.
-fn clean_story() -> Story {
+/// Everything that a sale can go through until it is over, by the rules.
+fn closed_story() -> Story {
     let mut story = Story::defined();
     story.define_sale(sale_terms());
     story.define_item(1, item_terms(12, Some(6)));
@@ -202,6 +202,12 @@ fn clean_story() -> Story {
     story.hold(CAT, 7, &[(1, 6)]);
     story.set_state(SaleState::Closed);
     story.at(2_000 + TTL_MS + 6).confirm(CAT, 7, &[]);
+    story
+}
+
+/// The same, with the sale archived.
+fn clean_story() -> Story {
+    let mut story = closed_story();
     story.archive();
     story
 }
@@ -581,7 +587,7 @@ fn a_directory_without_all_its_logs_is_not_clean() {
 
 #[test]
 fn the_report_is_facts_in_json() {
-    let mut story = clean_story();
+    let mut story = closed_story();
     story.expire(99);
     let json = serde_json::to_value(story.audit()).unwrap();
     assert_eq!(json["violation_count"], 1);

@@ -295,7 +295,7 @@ fn files_and_addresses_that_cannot_be_used_are_told_together() {
         (2, "keys:1: "),
         (4, "CPU 1000 is not available"),
         (5, "port 7401 is one of those of `binary`"),
-        (6, "tokens: cannot read it"),
+        (6, "tokens: cannot read the token key"),
         (7, "nobody is trusted to speak it"),
     ] {
         let place = office.at(line);

@@ -338,7 +338,9 @@ fn a_page_of_orders_is_bounded_work() {
         Command::OpenSale { sale: SaleId(1) },
     ];
     let mut shard = Shard::new();
-    steps.iter().for_each(|command| drop(shard.execute(command)));
+    for command in &steps {
+        shard.execute(command);
+    }
     let line = Line { item: ItemId(1), quantity: Quantity(1) };
     let lines = Wanted::new([WantedLine { line, price: None }]).expect("one line");
     let orders = ORDERS_SCANNED_MAX + 10;

@@ -324,7 +324,7 @@ fn pages_of_listed_origins_may_read_answers() {
     let stranger = ask(&mut http, "GET", "https://other.example");
     assert_eq!(stranger.header("access-control-allow-origin"), None);
     let bad = server::Serve::on(server.data_dir()).with("--cors-origin", "shop");
-    assert_refused(&bad.refused(), ExitCode::Configuration, &["--cors-origin", "`shop`"]);
+    assert_refused(&bad.refused(), ExitCode::Usage, &["--cors-origin", "shop"]);
 }
 
 /// What two readers might understand differently is refused, and the connection ends in order:

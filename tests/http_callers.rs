@@ -191,6 +191,17 @@ fn a_trusted_proxy_names_the_client() {
     assert!(!wary.log().contains("192.0.2.77"), "anybody can say so");
 }
 
+/// Without keys loopback is let in, but not everybody who comes through a proxy on loopback.
+#[test]
+fn a_proxy_on_loopback_opens_no_door_without_keys() {
+    let server = Server::start_with(|serve| serve.with("--trusted-proxy", "127.0.0.0/8"));
+    let mut http = HttpPeer::connect(server.http_address());
+    let stats = get("/v1/sales/7/stats");
+    refused(&http.ask(&stats), 404, "NOT_FOUND");
+    let far = stats.replace("Host:", "X-Forwarded-For: 192.0.2.77\r\nHost:");
+    refused(&http.ask(&far), 401, "BAD_TOKEN");
+}
+
 #[test]
 fn a_trusted_proxy_begins_with_its_header() {
     let home = temporary_dir();

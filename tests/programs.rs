@@ -364,6 +364,7 @@ fn a_small_demo_proves_what_a_large_one_does() {
     {
         assert!(report[positive].as_u64().is_some_and(|count| count > 0), "{positive}: {report}");
     }
+    assert!(report["web"]["bought"].as_u64() > Some(0), "{report}");
     assert!(report["after_kills"]["checked"].as_u64() > Some(0), "{report}");
     let left = fs::read_dir(home.path()).expect("it can be listed").count();
     assert_eq!(left, 0, "the demo cleans up");

@@ -46,21 +46,36 @@ fn id_from_text(text: &[u8]) -> Option<u128> {
 }
 
 fn parse_uuid(text: &[u8]) -> Option<u128> {
-    if text.len() != UUID_BYTES {
+    let text: &[u8; UUID_BYTES] = text.try_into().ok()?;
+    if HYPHENS.iter().any(|&at| text[at] != b'-') {
         return None;
     }
-    let mut id = 0;
-    for (at, &byte) in text.iter().enumerate() {
-        if HYPHENS.contains(&at) {
-            if byte != b'-' {
-                return None;
-            }
-        } else {
-            id = id << 4 | u128::from(char::from(byte).to_digit(16)?);
+    // Every digit is taken before any is judged, so that the loops have no branch.
+    let (mut id, mut judged) = (0, 0);
+    for [from, to] in [[0, 8], [9, 13], [14, 18], [19, 23], [24, UUID_BYTES]] {
+        let mut group = 0_u64;
+        for &byte in &text[from..to] {
+            let digit = HEX_DIGITS[usize::from(byte)];
+            judged |= digit;
+            group = group << 4 | u64::from(digit & 15);
         }
+        id = id << (4 * (to - from)) | u128::from(group);
     }
-    Some(id)
+    (judged <= 15).then_some(id)
 }
+
+/// The values of hexadecimal digits, and of every other byte a number past them.
+const HEX_DIGITS: [u8; 256] = {
+    let mut digits = [0x80; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = b"0123456789abcdef"[value as usize];
+        digits[digit as usize] = value;
+        digits[digit.to_ascii_uppercase() as usize] = value;
+        value += 1;
+    }
+    digits
+};
 
 /// An id in the form of a UUID, in lower case, without an allocation.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,8 @@
 //! matter how the bytes arrive. A header is at most [`PROXY_HEADER_BYTES_MAX`] long. Whom to
 //! believe is decided elsewhere, before this is asked at all.
 //!
-//! Lacking on purpose: sockets other than streams, and what the TLVs say; their lengths are checked.
+//! Lacking on purpose: sockets other than streams, and what the TLVs say. Their lengths are
+//! checked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -362,7 +363,8 @@ mod tests {
         /// What a proxy says of any two addresses is what is read, split anywhere.
         #[test]
         fn any_addresses_are_read_as_they_were_written(
-            source: SocketAddrArbitrary, ports: (u16, u16), tlv: Vec<u8>, split: prop::sample::Index,
+            source: SocketAddrArbitrary, ports: (u16, u16), tlv: Vec<u8>,
+            split: prop::sample::Index,
         ) {
             let source = SocketAddr::new(source.0, ports.0);
             let name = if source.is_ipv4() { "TCP4" } else { "TCP6" };
@@ -378,7 +380,8 @@ mod tests {
                 &tlv_bytes, &tlv,
             ].concat();
             for header in [line.into_bytes(), v2(0x21, family, &rest)] {
-                let expected = ProxyHeader::Complete { consumed: header.len(), source: Some(source) };
+                let (consumed, source) = (header.len(), Some(source));
+                let expected = ProxyHeader::Complete { consumed, source };
                 prop_assert_eq!(decode(&header), Ok(expected));
                 let end = split.index(header.len());
                 prop_assert_eq!(decode(&header[..end]), Ok(ProxyHeader::Incomplete));

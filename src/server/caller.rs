@@ -20,13 +20,17 @@ pub(super) struct Unknown {
 }
 
 const NO_CREDENTIAL: Unknown = Unknown { detail: "the request has no bearer credential" };
+const NOT_LOCAL: Unknown =
+    Unknown { detail: "without keys only loopback is let in, and the client is elsewhere" };
 const WRONG_KEY: Unknown = Unknown { detail: "the key is unknown" };
 
 impl Service {
     /// Who sends this request: the one place where HTTP credentials become a caller.
     pub(super) fn identify(&mut self, slot: u32, request: &Request<'_>) -> Result<Caller, Unknown> {
         if self.config.keys.is_none() && self.tokens.is_none() {
-            return Ok(Caller::Open);
+            // A proxy on loopback that names its client does not make the client local.
+            let is_local = self.client(slot, request).is_loopback();
+            return if is_local { Ok(Caller::Open) } else { Err(NOT_LOCAL) };
         }
         let presented = request.bearer().ok_or(NO_CREDENTIAL)?;
         let identified = match &mut self.tokens {

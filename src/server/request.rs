@@ -6,7 +6,7 @@ use super::form::Form;
 use super::mail::{Ask, Mail};
 use super::service::{Service, deliver};
 use crate::engine::{self, Decision};
-use crate::model::{Answer, Command, Outcome, Query, Refusal, Scopes, ShardIndex};
+use crate::model::{Answer, Command, Outcome, Query, Refusal, Route, Scopes, ShardIndex};
 use crate::protocol::binary::{
     DecodeError, Frame, Hello, Request, RequestError, encode_refusal, encode_welcome, request_frame,
 };
@@ -140,18 +140,16 @@ impl Service {
         if self.draining {
             return self.refuse(slot, correlation, Refusal::Draining);
         }
-        if self.names_no_shard(ask) {
+        if let Route::Shard(shard) = ask.route()
+            && shard.0 >= self.config.shards.get()
+        {
             return self.refuse(slot, correlation, Refusal::NotFound);
         }
         self.take(slot, 0, Form::Binary { correlation }, ask);
     }
 
-    fn names_no_shard(&self, ask: Ask<'_>) -> bool {
-        let shards = self.config.shards;
-        ask.route().shard(shards).0 >= shards.get()
-    }
-
-    /// Executes a request here, or sends it to the shard that owns its sale.
+    /// Executes a request here, or sends it to the shard that owns its sale. Where the request
+    /// names a shard, there is one.
     pub(super) fn take(&mut self, slot: u32, sequence: u32, form: Form, ask: Ask<'_>) {
         let reserved = form.reserved(ask);
         let connection = self.connections.at(slot);

@@ -186,7 +186,10 @@ impl House {
             }
         }
         for source in self.sources.iter().filter(|source| source.is_rust()) {
-            if matches!(source.parts()[..], ["tests", _] | ["tests", _, "main.rs"]) {
+            if matches!(
+                source.parts()[..],
+                ["tests", _] | ["tests", _, "main.rs"] | ["tests", "fuzz", _]
+            ) {
                 targets.insert(source.path.clone(), "test".to_owned());
             }
         }
@@ -195,7 +198,7 @@ impl House {
 }
 
 /// Reads the text files of `folder` and of what it holds, in the order of their names. A folder
-/// that is not there holds nothing.
+/// that is not there holds nothing, and what cargo builds below `target` is nobody's text.
 fn read_folder(top: &Path, folder: &Path, sources: &mut Vec<Source>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut paths: Vec<_> =
@@ -204,7 +207,9 @@ fn read_folder(top: &Path, folder: &Path, sources: &mut Vec<Source>) {
     for path in paths {
         let extension = path.extension().and_then(|extension| extension.to_str());
         if path.is_dir() {
-            read_folder(top, &path, sources);
+            if !path.ends_with("target") {
+                read_folder(top, &path, sources);
+            }
         } else if extension.map_or(folder == top.join(".ci"), |known| EXTENSIONS.contains(&known)) {
             sources.push(read_file(top, &path));
         }

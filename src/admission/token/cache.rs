@@ -5,8 +5,10 @@
 //! time: what it could tell is a digest, and that lets nobody in. Only tokens that hold come in,
 //! so nobody without a key can push others out.
 //!
-//! A digest belongs to one set of [`WAYS`] entries. What has expired goes first; among the rest a
-//! hand goes round and spares, once, what was used since it last came by (the CLOCK algorithm).
+//! A digest may lie in either of two sets of [`WAYS`] entries: with one alone, a set here and there
+//! would overflow long before the table is full, and its buyers would be verified over and over.
+//! The one with more room takes it. What has expired goes first; among the rest a hand goes round
+//! and spares, once, what was used since it last came by (the CLOCK algorithm).
 
 use super::Verified;
 use crate::model::{AccountId, TimeMs};
@@ -55,16 +57,21 @@ impl TokenCache {
 
     /// What was found out about the token with this digest. It may have expired since.
     pub(super) fn find(&mut self, digest: &TokenDigest) -> Option<Verified> {
-        let set = &mut self.0[set_of(digest)];
         let is_it = |entry: &Entry| entry.digest == *digest && entry.verified.holds_until.0 > 0;
-        let at = set.entries.iter().position(is_it)?;
+        let (set, at) = sets_of(digest).into_iter().find_map(|set| {
+            let at = self.0[set].entries.iter().position(is_it)?;
+            Some((set, at))
+        })?;
+        let set = &mut self.0[set];
         set.used |= 1 << at;
         Some(set.entries[at].verified)
     }
 
     /// Keeps what was found out, in place of what is worth least.
     pub(super) fn insert(&mut self, digest: &TokenDigest, verified: Verified, now: TimeMs) {
-        let set = &mut self.0[set_of(digest)];
+        let [first, second] = sets_of(digest);
+        let has_more_room = self.0[second].room(now) > self.0[first].room(now);
+        let set = &mut self.0[if has_more_room { second } else { first }];
         let is_over = |entry: &Entry| entry.verified.holds_until <= now;
         let at = set.entries.iter().position(is_over).unwrap_or_else(|| set.victim());
         set.entries[at] = Entry { digest: *digest, verified };
@@ -73,6 +80,11 @@ impl TokenCache {
 }
 
 impl Set {
+    /// How many entries hold nothing any more.
+    fn room(&self, now: TimeMs) -> usize {
+        self.entries.iter().filter(|entry| entry.verified.holds_until <= now).count()
+    }
+
     /// The first entry, from the hand on, that was not used since the hand last came by.
     fn victim(&mut self) -> usize {
         loop {
@@ -96,17 +108,23 @@ impl std::fmt::Debug for TokenCache {
     }
 }
 
-fn set_of(digest: &TokenDigest) -> usize {
-    usize::from(u16::from_le_bytes([digest[0], digest[1]])) % SETS
+fn sets_of(digest: &TokenDigest) -> [usize; 2] {
+    let set = |at: usize| usize::from(u16::from_le_bytes([digest[at], digest[at + 1]])) % SETS;
+    [set(0), set(2)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// One that may lie in this set only.
     fn digest(set: u8, tag: u8) -> TokenDigest {
+        digest_of([set, set], tag)
+    }
+
+    fn digest_of(sets: [u8; 2], tag: u8) -> TokenDigest {
         let mut digest = [tag; 32];
-        (digest[0], digest[1]) = (set, 0);
+        digest[..4].copy_from_slice(&[sets[0], 0, sets[1], 0]);
         digest
     }
 
@@ -160,6 +178,33 @@ mod tests {
         let tags: Vec<u8> = (0..20).filter(|tag| found(&mut cache, *tag)).collect();
         assert_eq!(tags, [0, 2, 3, 10, 11, 12, 13, 14]);
         assert_eq!(format!("{cache:?}"), "TokenCache(8 of 4096)");
+    }
+
+    #[test]
+    fn a_full_set_lets_the_second_one_help() {
+        let mut cache = TokenCache::new();
+        for tag in 0..16 {
+            cache.insert(&digest_of([1, 2], tag), verified(tag, 9000), NOW);
+        }
+        for tag in 0..16 {
+            assert!(cache.find(&digest_of([1, 2], tag)).is_some(), "{tag}");
+        }
+        cache.insert(&digest_of([1, 2], 16), verified(16, 9000), NOW);
+        assert!(cache.find(&digest_of([1, 2], 16)).is_some());
+        let found = (0..16).filter(|tag| cache.find(&digest_of([1, 2], *tag)).is_some()).count();
+        assert_eq!(found, 15, "both are full, and one makes room");
+    }
+
+    #[test]
+    fn many_buyers_stay_where_the_table_is_half_full() {
+        use sha2::{Digest, Sha256};
+        let mut cache = TokenCache::new();
+        let digests: Vec<TokenDigest> =
+            (0..TOKENS_MAX as u64 / 2).map(|n| Sha256::digest(n.to_le_bytes()).into()).collect();
+        for digest in &digests {
+            cache.insert(digest, verified(1, 9000), NOW);
+        }
+        assert!(digests.iter().all(|digest| cache.find(digest).is_some()));
     }
 
     #[test]

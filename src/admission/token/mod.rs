@@ -5,7 +5,7 @@
 //!
 //! | part | field | meaning |
 //! |---|---|---|
-//! | header | `alg` | must be the algorithm of the key itself, so no key is taken for another kind |
+//! | header | `alg` | the algorithm of the key itself, so that no key is taken for another kind |
 //! | header | `kid` | the name of the key; without it every key of that algorithm is tried |
 //! | header | `crit` | refused: no extension is known here |
 //! | claims | `sub` | the account, required: a UUID or a text ([`crate::model::text_id`]) |

@@ -81,7 +81,9 @@ pub fn to_ask(
         Some(query) => Ok(Ask::Query(query)),
         None => {
             reply.creates = matches!(route, Route::Orders(_));
-            command(sale, route, request, caller).and_then(|command| permitted(command, caller))
+            let command = command(sale, route, request, caller)?;
+            permit(&command, caller)?;
+            Ok(Ask::Command(command))
         }
     }
 }
@@ -122,7 +124,9 @@ fn look_up(
     if request.method == Method::Head {
         return Err(HttpRefusal::field("fence", "a HEAD request changes nothing: use GET"));
     }
-    permitted(Command::Fence { intent }, caller)
+    let command = Command::Fence { intent };
+    permit(&command, caller)?;
+    Ok(Ask::Command(command))
 }
 
 /// The parameters of a query. An empty one, as at the end of `a=b&`, is none.
@@ -141,10 +145,10 @@ fn unknown_parameter(name: &str) -> HttpRefusal {
     }
 }
 
-fn permitted(command: Command, caller: Caller) -> Result<Ask, HttpRefusal> {
+fn permit(command: &Command, caller: Caller) -> Result<(), HttpRefusal> {
     match caller {
-        Caller::Key(scopes) if !scopes.allow(&command) => Err(Refusal::Forbidden.into()),
-        Caller::Key(_) | Caller::Buyer(_) | Caller::Open => Ok(Ask::Command(command)),
+        Caller::Key(scopes) if !scopes.allow(command) => Err(Refusal::Forbidden.into()),
+        Caller::Key(_) | Caller::Buyer(_) | Caller::Open => Ok(()),
     }
 }
 

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use arrayvec::ArrayVec;
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+use smallvec::SmallVec;
 
 use super::problem::HttpRefusal;
 use crate::model::lines::LINES_MAX;
@@ -85,8 +85,11 @@ pub(super) struct LineBody {
 #[serde(transparent)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-/// Up to [`LINES_MAX`] elements, without an allocation.
-pub(super) struct Few<T>(pub ArrayVec<T, LINES_MAX>);
+/// Lines that a body holds in place: as many as a command does, and for the same reason.
+const LINES_IN_PLACE: usize = 4;
+
+/// Up to [`LINES_MAX`] elements.
+pub(super) struct Few<T>(pub SmallVec<[T; LINES_IN_PLACE]>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -104,17 +107,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FewVisitor<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Few<T>, A::Error> {
-        let mut few = ArrayVec::new();
-        while !few.is_full() {
-            match list.next_element()? {
-                Some(element) => few.push(element),
-                None => return Ok(Few(few)),
+        let mut few = SmallVec::new();
+        while let Some(element) = list.next_element()? {
+            if few.len() == LINES_MAX {
+                return Err(A::Error::custom(format_args!("at most {LINES_MAX} are possible")));
             }
+            few.push(element);
         }
-        match list.next_element::<IgnoredAny>()? {
-            None => Ok(Few(few)),
-            Some(_) => Err(A::Error::custom(format_args!("at most {LINES_MAX} are possible"))),
-        }
+        Ok(Few(few))
     }
 }
 
@@ -129,18 +129,22 @@ const DETAIL_BYTES_MAX: usize = 200;
 
 /// Reads a body.
 pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, HttpRefusal> {
-    serde_json::from_slice(body).map_err(|error| explain::<T>(body, &error))
+    // One look at the whole costs less than one at each text in it.
+    let Ok(body) = str::from_utf8(body) else {
+        return Err(HttpRefusal::field("body", "it is not UTF-8"));
+    };
+    serde_json::from_str(body).map_err(|error| explain::<T>(body, &error))
 }
 
 /// Reads a wrong body once more, now with an eye on where it is wrong.
 #[cold]
-fn explain<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -> HttpRefusal {
+fn explain<'a, T: Deserialize<'a>>(body: &'a str, error: &serde_json::Error) -> HttpRefusal {
     let message = error.to_string();
     if !error.is_data() {
         return refusal("body".to_owned(), &message);
     }
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(text, _)| text);
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let mut deserializer = serde_json::Deserializer::from_str(body);
     let path = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
         Err(error) => error.path().to_string(),
         Ok(_) => String::new(),

@@ -56,27 +56,29 @@ fn after_scheme(target: &str) -> Option<&str> {
 
 /// Whether these bytes are a host and perhaps a port, without a user.
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
-    let is_allowed =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte);
-    !bytes.is_empty() && bytes.iter().all(|&byte| is_allowed(byte))
+    !bytes.is_empty() && bytes.iter().all(|&byte| AUTHORITY_BYTES[usize::from(byte)])
 }
 
+/// The bytes of a host and a port (RFC 3986, 3.2).
+const AUTHORITY_BYTES: [bool; 256] = letters_digits_and(b"-._~:[]%!$&'()*+;=");
+
 /// The bytes that a URI has, without `#`, which never travels (RFC 3986, 2 and 3.5).
-const URI_BYTES: [bool; 256] = {
+const URI_BYTES: [bool; 256] = letters_digits_and(b"-._~:/?@!$&'()*+,;=%[]");
+
+const fn letters_digits_and(marks: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 128 {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let marks = b"-._~:/?@!$&'()*+,;=%[]";
     let mut mark = 0;
     while mark < marks.len() {
         table[marks[mark] as usize] = true;
         mark += 1;
     }
     table
-};
+}
 
 /// Whether these are bytes of a URI, and each `%` stands before two hexadecimal digits.
 fn is_escaped_uri(bytes: &[u8]) -> bool {
