@@ -363,7 +363,8 @@ fn launch(serve: &Serve, log: &Arc<Mutex<String>>) -> Launched {
     }
 }
 
-/// Reads `listening admin PATH|ADDR`, `listening binary ADDR`, `listening shard N ADDR`, `listening http ADDR` and `ready`.
+/// Reads where it listens (`listening admin PATH|ADDR`, `listening binary ADDR`, `listening shard
+/// N ADDR`, `listening http ADDR`) and `ready`.
 fn read_until_ready(said: &Receiver<String>) -> Result<Listening, String> {
     let deadline = Instant::now() + PATIENCE;
     let mut listening = Listening::default();

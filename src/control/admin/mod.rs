@@ -152,7 +152,7 @@ impl Door {
     pub(super) fn let_in(&self) {
         while let Ok((socket, peer)) = self.accepted.try_recv() {
             if self.load.connections.get() == CONNECTIONS_MAX {
-                tracing::warn!(%peer, "too many connections for administration; this one is closed");
+                tracing::warn!(%peer, "too many connections for administration: one is closed");
                 continue;
             }
             let stream = TcpStream::from(socket);

@@ -65,7 +65,8 @@ impl Office {
             let done: Vec<String> = reply.done.iter().map(ToString::to_string).collect();
             let key = self.key_name(request);
             // The path is the peer's: quoted, so that it cannot pass for a line of this log.
-            tracing::info!(%peer, key, path = ?request.path, status = reply.status, ?done, "administration");
+            let (path, status) = (request.path, reply.status);
+            tracing::info!(%peer, key, ?path, status, ?done, "administration");
         }
         reply
     }

@@ -51,7 +51,8 @@ impl Params {
     }
 }
 
-/// A text without its percent escapes and with spaces for `+`; `None` where one is broken, or the bytes are not UTF-8.
+/// A text without its percent escapes, and with spaces for `+`. `None` where an escape is broken,
+/// or the bytes are not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
