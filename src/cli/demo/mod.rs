@@ -7,9 +7,9 @@
 //!       ─▶ check every acknowledged answer ─▶ SIGTERM ─▶ audit of the log ─▶ report
 //! ```
 //!
-//! Beside the rush, some buyers come over HTTP. The rush is a customer like any other: it knows what it asked and what it was answered, and
-//! its [`ledger`] is held against the server after each kill and at the end. The audit judges
-//! the log by itself.
+//! The rush is a customer like any other: it knows what it asked and what it was answered, and
+//! its [`ledger`] is held against the server after each kill and at the end. Beside it some
+//! buyers come over HTTP ([`web`]). The audit judges the log by itself.
 
 mod check;
 mod ledger;

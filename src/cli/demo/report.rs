@@ -186,7 +186,7 @@ impl fmt::Display for Report {
         writeln!(f, "at the end    {}", self.at_the_end)?;
         writeln!(
             f,
-            "over HTTP     {} bought, {} refused, {} sent again; every order asked for again, {} lost",
+            "over HTTP     {} bought, {} refused, {} sent again; all orders checked, {} lost",
             self.web.bought, self.web.refused, self.web.sent_again, self.web.lost
         )?;
         writeln!(
