@@ -189,7 +189,7 @@ impl Service {
         self.log.has_room()
     }
 
-    fn execute(&mut self, to: Destination, form: Form, ask: Ask<'_>) {
+    pub(super) fn execute(&mut self, to: Destination, form: Form, ask: Ask<'_>) {
         match ask {
             Ask::Command(command) => self.execute_command(to, form, command),
             Ask::Query(query) => self.execute_query(to, form, query),
@@ -274,7 +274,7 @@ impl Service {
     }
 
     fn deliver(&mut self, to: Destination, bytes: &[u8]) {
-        let Self { connections, to_send, mail, .. } = self;
-        deliver(connections, to_send, mail, to, bytes);
+        let Self { connections, to_send, mail, asks, .. } = self;
+        deliver(connections, to_send, mail, asks, to, bytes);
     }
 }
