@@ -69,6 +69,9 @@ pub(super) struct Args {
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     send_timeout: u64,
+    /// Tell of requests whose answer took more than so many milliseconds.
+    #[arg(long, value_name = "MS")]
+    slow_request: Option<u64>,
     /// How much to tell on stderr: error, warn, info or debug.
     #[arg(long, value_name = "LEVEL", default_value_t = tracing::Level::INFO)]
     log: tracing::Level,
@@ -107,6 +110,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         connections_max: connections_max(args.connections.get())?,
         idle_timeout: Duration::from_secs(args.idle_timeout),
         send_timeout: Duration::from_secs(args.send_timeout),
+        slow_request: args.slow_request.map(Duration::from_millis),
     };
     control::serve(&config, announce, |error| end(&failed(error))).map_err(|error| failed(&error))
 }

@@ -84,6 +84,8 @@ async fn run(
                     shards[usize::from(shard.0)].1.reached(segment);
                 }
                 Report::Starved(shard) => shards[usize::from(shard.0)].1.starved(),
+                Report::Stock(..) => {}
+                Report::Slow(..) => {}
                 Report::Drained(_) => busy -= 1,
             }
         }

@@ -53,4 +53,6 @@ pub struct ServerConfig {
     pub idle_timeout: Duration,
     /// A connection that does not take its answers for so long is closed.
     pub send_timeout: Duration,
+    /// An answer that takes longer is told of in the log; none is unless given.
+    pub slow_request: Option<Duration>,
 }

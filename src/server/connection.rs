@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::metrics::CloseReason;
 use crate::model::Scopes;
 use crate::protocol::binary::DecodeError;
 
@@ -76,6 +77,10 @@ pub(super) struct Connection {
     pub active_at: Duration,
     /// When the last send began.
     pub sent_at: Duration,
+    /// When backpressure last held it back.
+    pub stalled_at: Duration,
+    /// Why it ends, once it does.
+    pub reason: CloseReason,
 }
 
 impl Connection {
@@ -124,6 +129,8 @@ impl Connections {
             reserved: 0,
             active_at: now,
             sent_at: now,
+            stalled_at: now,
+            reason: CloseReason::default(),
         });
         Some(ConnectionId { slot, generation: self.generation })
     }

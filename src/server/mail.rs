@@ -1,6 +1,7 @@
 //! What shards say to each other: requests that arrived on the wrong shard, and their answers.
 
 use super::connection::ReplyTo;
+use super::metrics::Operation;
 use crate::model::{Command, Query, SaleId};
 use crate::protocol::binary::FRAME_BYTES_MAX;
 
@@ -81,6 +82,15 @@ impl Ask<'_> {
         match self {
             Self::Command(command) => command.sale(),
             Self::Query(query) => query.sale(),
+        }
+    }
+
+    /// What is asked, as it is counted.
+    #[must_use]
+    pub fn operation(self) -> Operation {
+        match self {
+            Self::Command(command) => command.into(),
+            Self::Query(query) => query.into(),
         }
     }
 

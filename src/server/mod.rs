@@ -14,6 +14,8 @@ mod connection;
 pub mod datadir;
 pub mod error;
 mod mail;
+pub mod metrics;
+mod observe;
 mod request;
 mod service;
 pub mod shard;

@@ -3,6 +3,7 @@
 use super::commit::Destination;
 use super::connection::{ConnectionId, Fault, Phase, ReplyTo};
 use super::mail::{Ask, Mail};
+use super::metrics::{Admission, CloseReason, Operation, Protocol, Verdict};
 use super::service::{Service, deliver};
 use crate::engine::{self, Decision};
 use crate::model::{Answer, Command, Outcome, Query, Refusal, Scopes, ShardIndex};
@@ -41,8 +42,10 @@ impl Service {
                 return bytes.len();
             }
             if !self.may_take(slot) {
+                let monotonic = self.monotonic;
                 let connection = self.connections.at(slot);
                 connection.stalled = true;
+                connection.stalled_at = monotonic;
                 self.stalled.push_back(slot);
                 return taken;
             }
@@ -75,6 +78,7 @@ impl Service {
                 self.handle_hello(slot, frame.correlation, hello);
             }
             (Phase::Serving(scopes), Ok(Request::Command(command))) => {
+                self.asks(Protocol::Binary, command.into());
                 if scopes.allow(command) {
                     self.take(slot, frame.correlation, Ask::Command(command));
                 } else {
@@ -82,9 +86,11 @@ impl Service {
                 }
             }
             (Phase::Serving(_), Ok(Request::Query(query))) => {
+                self.asks(Protocol::Binary, query.into());
                 self.take(slot, frame.correlation, Ask::Query(query));
             }
             (Phase::Serving(_), Err(RequestError::Refused(refusal))) => {
+                self.asks(Protocol::Binary, Operation::Unread);
                 self.refuse(slot, frame.correlation, *refusal);
             }
             (Phase::Serving(_), Ok(Request::Hello(_))) => {
@@ -108,22 +114,29 @@ impl Service {
             self.config.welcome.scopes = scopes;
             encode_welcome(&mut connection.output, correlation, &self.config.welcome);
             connection.phase = Phase::Serving(scopes);
+            self.count_admission(Admission::Admitted);
         } else {
             tracing::debug!(shard = self.config.index.0, client = ?hello.name, "a wrong key");
             encode_refusal(&mut connection.output, correlation, Refusal::BadToken);
             connection.phase = Phase::Ending(None);
+            connection.reason = CloseReason::BadKey;
+            self.count_admission(Admission::BadKey);
         }
         self.queue_send(slot);
     }
 
     /// The peer broke the protocol: nothing more of it is read.
     fn fail(&mut self, slot: u32, correlation: u64, error: DecodeError) {
-        self.connections.at(slot).phase = Phase::Ending(Some(Fault { correlation, error }));
+        self.metrics.faults[Protocol::Binary as usize].add(1);
+        let connection = self.connections.at(slot);
+        connection.phase = Phase::Ending(Some(Fault { correlation, error }));
+        connection.reason = CloseReason::Fault;
         self.settle(slot);
     }
 
     /// Refuses a request that no state had to be read for.
     fn refuse(&mut self, slot: u32, correlation: u64, refusal: Refusal) {
+        self.count_refused(refusal);
         encode_refusal(&mut self.connections.at(slot).output, correlation, refusal);
         self.queue_send(slot);
     }
@@ -145,6 +158,8 @@ impl Service {
         } else {
             let mail = Mail::Request { reply_to, correlation, ask: ask.to_sent() };
             self.mail[usize::from(owner.0)].push_back(mail);
+            self.metrics.hops.add(1);
+            self.hops_in_flight += 1;
         }
     }
 
@@ -153,14 +168,18 @@ impl Service {
         match mail {
             Mail::Request { reply_to, correlation, ask } => {
                 let to = Destination::Remote(from, reply_to);
+                let ask = ask.as_ask();
+                self.asks(Protocol::Binary, ask.operation());
                 if self.draining {
                     let refused = Refusal::Draining;
+                    self.count(Verdict::Refused(refused.code()));
                     self.answer(to, |out| encode_refusal(out, correlation, refused));
                 } else {
-                    self.execute(to, correlation, ask.as_ask());
+                    self.execute(to, correlation, ask);
                 }
             }
             Mail::Answer { reply_to, frames } => {
+                self.hops_in_flight -= 1;
                 self.deliver(Destination::Local(reply_to), frames.as_bytes());
             }
         }
@@ -185,14 +204,19 @@ impl Service {
             Ok(Decision::Commit(record)) => {
                 self.log.append(now, &record);
                 self.engine.apply(&record);
+                self.count(Verdict::Ok);
                 let answer = Answer { outcome: engine::outcome(&record), replayed: false };
                 self.answer(to, |out| encode_answer(out, correlation, &answer));
             }
             Ok(Decision::Replayed(outcome)) => {
+                self.count(Verdict::Replayed);
                 let answer = Answer { outcome, replayed: true };
                 self.answer(to, |out| encode_answer(out, correlation, &answer));
             }
-            Err(refusal) => self.answer(to, |out| encode_refusal(out, correlation, refusal)),
+            Err(refusal) => {
+                self.count(Verdict::Refused(refusal.code()));
+                self.answer(to, |out| encode_refusal(out, correlation, refusal));
+            }
         }
     }
 
@@ -221,8 +245,14 @@ impl Service {
             }),
         };
         match read {
-            Ok(()) => self.answer(to, |waiting| waiting.extend_from_slice(&out)),
-            Err(refusal) => self.answer(to, |out| encode_refusal(out, correlation, refusal)),
+            Ok(()) => {
+                self.count(Verdict::Ok);
+                self.answer(to, |waiting| waiting.extend_from_slice(&out));
+            }
+            Err(refusal) => {
+                self.count(Verdict::Refused(refusal.code()));
+                self.answer(to, |out| encode_refusal(out, correlation, refusal));
+            }
         }
         out.clear();
         self.scratch = out;
@@ -231,8 +261,11 @@ impl Service {
     /// Gives an answer as soon as the state that it saw is durable.
     fn answer(&mut self, to: Destination, encode: impl FnOnce(&mut Vec<u8>)) {
         if let Some(parked) = self.log.parking() {
-            parked.push(to, encode);
-        } else if let Destination::Local(reply_to) = to {
+            parked.push(to, &self.asking, encode);
+            return;
+        }
+        self.answered.add(self.asking.arrived);
+        if let Destination::Local(reply_to) = to {
             let slot = reply_to.connection.slot;
             let connection = self.connections.at(slot);
             encode(&mut connection.output);
