@@ -12,6 +12,7 @@ pub mod interrupt;
 pub mod limits;
 pub mod mailbox;
 pub mod net;
+pub mod process;
 pub mod ring;
 mod slots;
 
