@@ -11,6 +11,7 @@ mod server;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +22,7 @@ use boxoffice::cli::exit::ExitCode;
 use boxoffice::model::{Outcome, SaleId, SaleTerms};
 use boxoffice::wal::BLOCK_BYTES;
 use peer::{Peer, buy, intent};
-use server::{Serve, Server, temporary_dir};
+use server::{Serve, Server, assert_refused, temporary_dir};
 
 const SALE: SaleId = SaleId(7);
 
@@ -136,6 +137,47 @@ fn a_full_disk_ends_the_server_and_loses_nothing() {
     run("cp", &["-a", from, to]).expect("a directory can be copied");
     let server = Server::start_on(&copy, Serve::on(&copy).with("--segment-bytes", "2097152"));
     assert_all_there(&server, 1, &bought);
+}
+
+/// The one line says where, how much a start needs, and how much there is.
+#[track_caller]
+fn assert_no_room(refused: &server::Refused, data_dir: &Path) {
+    let at = data_dir.to_str().expect("UTF-8");
+    let names = [at, "a start needs", "are free", "o space left"];
+    assert_refused(refused, ExitCode::DiskFailed, &names);
+}
+
+#[test]
+fn a_start_without_room_says_how_much_it_needs() {
+    let disk = match Disk::new(12) {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped, no disk of its own can be mounted: {why}"),
+    };
+    let data_dir = disk.mount.join("data");
+    let serve = Serve::on(&data_dir);
+    // Eight segments of 4 MiB, and room for two.
+    let refused = serve.clone().with_shards(8).refused();
+    assert_no_room(&refused, &data_dir);
+    assert!(refused.stderr.contains("needs 24."), "{refused:?}");
+    // Room for one; then for nothing more, not even for measuring the disk.
+    let mut server = Server::start_on(&data_dir, serve.clone());
+    wait_until_full(&server);
+    assert!(server.terminate().success(), "{}", server.log());
+    let filler = disk.mount.join("filler");
+    let mut file = fs::File::create(&filler).expect("a file can be made");
+    while file.write_all(&[1; 4096]).is_ok() {}
+    drop(file);
+    assert_no_room(&serve.refused(), &data_dir);
+    fs::remove_file(&filler).expect("it can be removed");
+    server.restart();
+}
+
+/// Waits until the segments ahead are prepared, or there is no room for them.
+fn wait_until_full(server: &Server) {
+    let is_prepared = || segment(server, 3).exists() || server.log().contains("cannot prepare");
+    while !is_prepared() {
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn segment(server: &Server, index: u64) -> PathBuf {

@@ -286,10 +286,12 @@ fn a_small_demo_proves_what_a_large_one_does() {
         assert_eq!(report[zero], 0, "{zero}: {report}");
     }
     assert_eq!((&report["sold"], &report["audit_violations"]), (&5000.into(), &0.into()));
-    for positive in ["asked_before_kill", "duplicates", "resent_after_kill", "audited_records"] {
+    for positive in
+        ["kills", "asked_before_kills", "duplicates", "resent_after_kills", "audited_records"]
+    {
         assert!(report[positive].as_u64().is_some_and(|count| count > 0), "{positive}: {report}");
     }
-    assert!(report["after_crash"]["checked"].as_u64() > Some(0), "{report}");
+    assert!(report["after_kills"]["checked"].as_u64() > Some(0), "{report}");
     let left = fs::read_dir(home.path()).expect("it can be listed").count();
     assert_eq!(left, 0, "the demo cleans up");
 }

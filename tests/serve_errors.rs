@@ -9,6 +9,8 @@ mod server;
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -137,6 +139,24 @@ fn a_data_directory_that_is_a_file_is_a_wrong_setting() {
 fn a_data_directory_that_cannot_be_made_is_a_wrong_setting() {
     let refused = Serve::on(Path::new("/proc/boxoffice-data")).refused();
     assert_refused(&refused, ExitCode::Configuration, &["/proc/boxoffice-data"]);
+}
+
+/// Neither a directory that cannot be written, nor one in which none can be made.
+#[test]
+fn a_data_directory_without_the_right_to_write_is_a_wrong_setting() {
+    let home = temporary_dir();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let mut nobody = Command::new("true");
+    if !nobody.uid(65534).gid(65534).status().is_ok_and(|status| status.success()) {
+        return println!("skipped, nobody else can be");
+    }
+    for data_dir in [home.path().to_owned(), home.path().join("new")] {
+        let mut command = Serve::on(&data_dir).command();
+        command.uid(65534).gid(65534);
+        let refused = Refused::from_run(command);
+        let name = data_dir.to_str().expect("UTF-8");
+        assert_refused(&refused, ExitCode::Configuration, &[name, "ermission denied"]);
+    }
 }
 
 #[test]

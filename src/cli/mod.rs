@@ -4,11 +4,14 @@
 //! one of the documented exit codes; nothing below prints or exits.
 
 mod audit;
+mod check_config;
 mod demo;
+mod doctor;
 pub mod exit;
 mod key;
 mod sale;
 mod serve;
+mod settings;
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -30,6 +33,10 @@ struct Cli {
 enum Command {
     /// Run the server.
     Serve(serve::Args),
+    /// Show the settings in force and where each comes from, and find what is wrong with them.
+    CheckConfig(check_config::Args),
+    /// Check whether this machine is fit for these settings, and say what to change.
+    Doctor(doctor::Args),
     /// Define, open, change and show sales of a running server.
     Sale(sale::Args),
     /// Make an API key.
@@ -80,7 +87,9 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failed> {
     match command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Sale(args) => sale::run(&args),
         Command::Key(args) => key::run(&args),
         Command::Audit(args) => audit::run(&args),

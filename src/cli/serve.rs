@@ -1,131 +1,98 @@
 //! `boxoffice serve`: from flags to a running server.
 
-use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::num::NonZeroU16;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::check_config::refuse;
 use super::exit::ExitCode;
+use super::settings::Settings;
+use super::settings::check::read_keys;
+use super::settings::flags::SettingsArgs;
 use super::{Failed, end, print_line, start_log};
-use crate::admission::keys::Keys;
 use crate::control;
 use crate::runtime::{cpu, limits};
-use crate::server::config::{
-    BINARY_DEFAULT, CONNECTIONS_DEFAULT, IDLE_TIMEOUT_DEFAULT, SEGMENT_BYTES_LEAST,
-    SEND_TIMEOUT_DEFAULT, SHARDS_MAX, ServerConfig,
-};
+use crate::server::config::{SHARDS_MAX, ServerConfig};
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
+use crate::server::space::{Bytes, is_disk_full, space};
 use crate::server::start::Started;
-use crate::wal::{BLOCK_BYTES, SEGMENT_BYTES_DEFAULT, WalError};
+use crate::wal::{WalError, shard_dirs};
 
 /// Open files that are not connections: logs, listeners, rings, and some to spare.
-const OTHER_FILES: u64 = 256;
+pub(super) const OTHER_FILES: u64 = 256;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where the log lies; made where it does not exist.
-    #[arg(long, value_name = "DIR", default_value = "boxoffice-data")]
-    data_dir: PathBuf,
-    /// How many shards [default: as the data directory says; for a new one, one per CPU].
-    #[arg(long, value_name = "N", value_parser = parse_shards)]
-    shards: Option<NonZeroU16>,
-    /// The CPUs to run on, such as `0,2-3`, the first shard on the first
-    /// [default: all, the one with the disk's interrupts first].
-    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
-    cpus: Option<Cpus>,
-    /// Where the binary protocol is spoken. Each shard's own port is one of the next ones;
-    /// port 0 takes free ports.
-    #[arg(long, value_name = "ADDR", default_value_t = BINARY_DEFAULT)]
-    binary: SocketAddr,
-    /// The file with the API keys. Without one, only loopback is listened on and let in.
-    #[arg(long, value_name = "FILE")]
-    keys: Option<PathBuf>,
-    /// The size of a log segment, a multiple of 4096.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = SEGMENT_BYTES_DEFAULT,
-        value_parser = parse_segment_bytes
-    )]
-    segment_bytes: u64,
-    /// The most connections at once.
-    #[arg(long, value_name = "N", default_value_t = CONNECTIONS_DEFAULT)]
-    connections: NonZeroUsize,
-    /// Close a connection that sends no whole request for so many seconds.
-    #[arg(
-        long,
-        value_name = "S",
-        default_value_t = IDLE_TIMEOUT_DEFAULT.as_secs(),
-        value_parser = clap::value_parser!(u64).range(1..)
-    )]
-    idle_timeout: u64,
-    /// Close a connection that does not take its answers for so many seconds.
-    #[arg(
-        long,
-        value_name = "S",
-        default_value_t = SEND_TIMEOUT_DEFAULT.as_secs(),
-        value_parser = clap::value_parser!(u64).range(1..)
-    )]
-    send_timeout: u64,
-    /// Tell of requests whose answer took more than so many milliseconds.
-    #[arg(long, value_name = "MS")]
-    slow_request: Option<u64>,
-    /// How much to tell on stderr: error, warn, info or debug.
-    #[arg(long, value_name = "LEVEL", default_value_t = tracing::Level::INFO)]
-    log: tracing::Level,
+    #[command(flatten)]
+    settings: SettingsArgs,
 }
 
-#[derive(Clone, Debug)]
-struct Cpus(Vec<usize>);
-
-fn parse_cpus(text: &str) -> Result<Cpus, String> {
-    cpu::parse_list(text).map(Cpus).ok_or_else(|| "not a list of CPUs such as 0,2-3".to_owned())
+pub(super) fn run(args: &Args) -> Result<(), Failed> {
+    let resolved = args.settings.resolve();
+    start_log(resolved.settings.log_level);
+    refuse(&resolved.problems)?;
+    let config = server_config(resolved.settings)?;
+    control::serve(&config, announce, |error| end(&failed(error)))
+        .map_err(|error| if is_disk_full(&error) { full(&config, &error) } else { failed(&error) })
 }
 
-fn parse_shards(text: &str) -> Result<NonZeroU16, String> {
-    let shards = text.parse().ok().filter(|shards: &NonZeroU16| shards.get() <= SHARDS_MAX);
-    shards.ok_or_else(|| format!("not a number from 1 to {SHARDS_MAX}"))
+/// How many shards a start would have: of the data directory, as asked for, or one per CPU.
+pub(super) fn expected_shards(data_dir: &Path, asked: Option<NonZeroU16>) -> NonZeroU16 {
+    let there = shard_dirs(data_dir).map_or(0, |shards| shards.len());
+    let cpus = || cpu::allowed().map_or(1, |cpus| cpus.len().min(usize::from(SHARDS_MAX)));
+    let shards = asked.map_or_else(|| if there > 0 { there } else { cpus() }, |n| n.get().into());
+    u16::try_from(shards).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN)
 }
 
-fn parse_segment_bytes(text: &str) -> Result<u64, String> {
-    let bytes: u64 = text.parse().map_err(|_| "not a number of bytes".to_owned())?;
-    if bytes < SEGMENT_BYTES_LEAST || !bytes.is_multiple_of(BLOCK_BYTES as u64) {
-        return Err(format!("at least {SEGMENT_BYTES_LEAST}, and a multiple of {BLOCK_BYTES}"));
-    }
-    Ok(bytes)
+/// A start that found no room on the disk.
+fn full(config: &ServerConfig, error: &ServerError) -> Failed {
+    let shards = expected_shards(&config.data_dir, config.shards);
+    let room = space(&config.data_dir, shards, 1, config.segment_bytes);
+    let room = room.map_or_else(
+        |error| format!("its free space is unknown: {error}"),
+        |room| {
+            let (needed, free) = (Bytes(room.needed_bytes), Bytes(room.free_bytes));
+            format!("a start needs {needed} more there, and {free} are free")
+        },
+    );
+    Failed::new(
+        ExitCode::DiskFailed,
+        format_args!(
+            "no room in the data directory {}: {room} ({error}); free some space, or name \
+             another --data-dir; what was acknowledged is safe",
+            config.data_dir.display()
+        ),
+    )
 }
 
-pub(super) fn run(args: Args) -> Result<(), Failed> {
-    start_log(args.log);
-    let keys = args.keys.as_deref().map(load_keys).transpose()?;
-    let config = ServerConfig {
-        data_dir: args.data_dir,
-        shards: args.shards,
-        cpus: args.cpus.map(|cpus| cpus.0),
-        binary: args.binary,
+/// What a server is started with: the files are read, and the limits of the process counted in.
+fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
+    let keys = settings.keys.as_deref().map(read_keys).transpose();
+    let keys = keys.map_err(|problem| Failed::new(ExitCode::Configuration, problem))?;
+    Ok(ServerConfig {
+        admin: settings.admin_address(),
+        data_dir: settings.data_dir,
+        shards: settings.shards,
+        cpus: settings.cpus,
+        binary: settings.binary,
+        http: settings.http,
         keys: keys.map(Arc::new),
-        segment_bytes: args.segment_bytes,
-        connections_max: connections_max(args.connections.get())?,
-        idle_timeout: Duration::from_secs(args.idle_timeout),
-        send_timeout: Duration::from_secs(args.send_timeout),
-        slow_request: args.slow_request.map(Duration::from_millis),
-    };
-    control::serve(&config, announce, |error| end(&failed(error))).map_err(|error| failed(&error))
-}
-
-fn load_keys(path: &Path) -> Result<Keys, Failed> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        let path = path.display();
-        Failed::new(
-            ExitCode::Configuration,
-            format_args!("{path}: cannot read the keys: {error}; `boxoffice key` makes one"),
-        )
-    })?;
-    // What is not text is no line of a key file either.
-    Keys::parse(&String::from_utf8_lossy(&bytes), &path.to_string_lossy())
-        .map_err(|error| Failed::new(ExitCode::Configuration, error))
+        token_keys: settings.token_keys,
+        token_issuer: settings.token_issuer,
+        token_audience: settings.token_audience,
+        trusted_proxies: settings.trusted_proxies,
+        proxy_protocol: settings.proxy_protocol,
+        cors_origins: settings.cors_origins,
+        segment_bytes: settings.segment_bytes,
+        connections_max: connections_max(settings.connections.get())?,
+        idle_timeout: settings.idle_timeout,
+        request_timeout: settings.request_timeout,
+        send_timeout: settings.send_timeout,
+        slow_request: settings.slow_request,
+        log_level: settings.log_level,
+        log_format: settings.log_format,
+    })
 }
 
 /// As many connections as the limit on open files allows; at least one.

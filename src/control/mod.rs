@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::bell::Bell;
 use self::segments::Preparer;
+pub use self::segments::SEGMENTS_AHEAD;
 use crate::runtime::Outbox;
 use crate::server::ServerError;
 use crate::server::config::ServerConfig;
@@ -40,12 +41,20 @@ pub fn serve(
     ready: impl FnOnce(&Started),
     fatal: Fatal,
 ) -> Result<(), ServerError> {
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+    executor()?.run(run(config, ready, fatal))
+}
+
+/// Whether the control plane's executor can be set up here; it is gone when this returns.
+pub fn try_executor() -> Result<(), ServerError> {
+    executor().map(|_| ())
+}
+
+fn executor() -> Result<LocalExecutor, ServerError> {
+    LocalExecutorBuilder::new(Placement::Unbound)
         .name("control")
         .io_memory(IO_MEMORY_BYTES)
         .make()
-        .map_err(|error| ServerError::Executor { reason: error.to_string() })?;
-    executor.run(run(config, ready, fatal))
+        .map_err(|error| ServerError::Executor { reason: error.to_string() })
 }
 
 async fn run(

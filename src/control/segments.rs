@@ -18,7 +18,7 @@ use crate::server::start::StartedLog;
 use crate::wal::{Segment, SegmentHeader, SegmentIndex, preparation_path, segment_path};
 
 /// Prepared segments behind the one that is written.
-const SEGMENTS_AHEAD: u64 = 2;
+pub const SEGMENTS_AHEAD: u64 = 2;
 
 /// Zeros that are written at once. Log writes share the disk, and wait behind a long one.
 const CHUNK_BYTES: usize = 64 << 10;

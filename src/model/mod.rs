@@ -12,6 +12,8 @@ pub mod record;
 pub mod refusal;
 pub mod sale;
 pub mod scopes;
+#[cfg(feature = "server")]
+pub mod text_id;
 
 pub use command::{Command, Intent, Query};
 pub use id::{
@@ -25,3 +27,5 @@ pub use record::Record;
 pub use refusal::{Field, Refusal, RefusalCode};
 pub use sale::{ItemTerms, SaleState, SaleTerms};
 pub use scopes::Scopes;
+#[cfg(feature = "server")]
+pub use text_id::{UuidText, account_from_text, request_id_from_text};

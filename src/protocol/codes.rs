@@ -1,4 +1,4 @@
-//! The one table of codes: refusal ⇄ wire code ⇄ HTTP status ⇄ name, and the wire codes of
+//! The one table of codes: refusal ⇄ wire code ⇄ HTTP status ⇄ name ⇄ title, and the wire codes of
 //! every other enum that crosses a socket.
 //!
 //! A code is never reused for another meaning. The tables are total: each row becomes an arm of
@@ -52,15 +52,22 @@ macro_rules! codes {
 }
 pub(super) use codes;
 
-/// Implements [`WireCode`] and the HTTP status from rows of `code status Variant "NAME"`.
+/// Implements [`WireCode`], the HTTP status and the title from rows of
+/// `code status Variant "NAME" "title"`.
 macro_rules! refusal_codes {
-    ($($code:literal $status:literal $variant:ident $name:literal)*) => {
+    ($($code:literal $status:literal $variant:ident $name:literal $title:literal)*) => {
         codes! { RefusalCode { $($code $variant $name)* } }
 
         /// The HTTP status that goes with a refusal.
         #[must_use]
         pub const fn http_status(code: RefusalCode) -> u16 {
             match code { $(RefusalCode::$variant => $status),* }
+        }
+
+        /// One sentence for people, without its full stop.
+        #[must_use]
+        pub const fn title(code: RefusalCode) -> &'static str {
+            match code { $(RefusalCode::$variant => $title),* }
         }
     };
 }
@@ -69,21 +76,37 @@ macro_rules! refusal_codes {
 // those from 0x200 on that the server cannot take it now.
 refusal_codes! {
     0x001 409 SoldOut       "SOLD_OUT"
+        "Nothing is left"
     0x002 409 NoneNow       "NONE_NOW"
+        "Nothing is free now; units in holds may come back"
     0x003 403 AccountLimit  "ACCOUNT_LIMIT"
+        "The account would have more than it may"
     0x004 403 NotOpen       "NOT_OPEN"
+        "The sale is not open yet"
     0x005 403 Paused        "PAUSED"
+        "The sale is paused"
     0x006 403 Closed        "CLOSED"
+        "The sale is closed"
     0x007 410 HoldExpired   "HOLD_EXPIRED"
+        "The hold ran out of time"
     0x008 409 WrongState    "WRONG_STATE"
+        "The state of the order does not allow it"
     0x009 422 KeyConflict   "KEY_CONFLICT"
+        "The request id was used for another request, or refused for ever"
     0x00a 422 PriceMismatch "PRICE_MISMATCH"
+        "The price is another one"
     0x00b 404 NotFound      "NOT_FOUND"
+        "There is no such sale, order or request"
     0x100 400 BadRequest    "BAD_REQUEST"
+        "A part of the request is wrong"
     0x101 401 BadToken      "BAD_TOKEN"
+        "The key or token is missing or not valid"
     0x102 403 Forbidden     "FORBIDDEN"
+        "This caller may not do this"
     0x200 503 Overloaded    "OVERLOADED"
+        "Too much to do; nothing was done"
     0x201 503 Draining      "DRAINING"
+        "The server is stopping; nothing was done"
 }
 
 codes! { Field {
@@ -152,6 +175,8 @@ mod tests {
     fn every_refusal_is_an_http_error_and_named_like_one() {
         for &code in RefusalCode::ALL {
             assert!((400..600).contains(&http_status(code)), "{code:?}");
+            assert!(title(code).starts_with(|first: char| first.is_ascii_uppercase()), "{code:?}");
+            assert!(!title(code).contains(['"', '\\', '.']), "{code:?} is one plain sentence");
             assert!(code.name().bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'));
         }
     }

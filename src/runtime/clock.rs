@@ -32,6 +32,28 @@ pub fn wake_on_time() -> io::Result<()> {
     Ok(rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?)
 }
 
+/// What the kernel knows of the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockState {
+    /// Whether something (NTP, PTP) keeps it right.
+    pub is_synchronised: bool,
+    /// How wrong it is at most, as whoever keeps it says.
+    pub max_error: Duration,
+}
+
+/// Asks the kernel for the state of its clock, and changes nothing.
+pub fn clock_state() -> io::Result<ClockState> {
+    // SAFETY: the structure is plain numbers, for which zeros are values.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: without modes the call only fills the structure in, which lives on this stack.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    if state < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let max_error = Duration::from_micros(timex.maxerror.unsigned_abs());
+    Ok(ClockState { is_synchronised: state != libc::TIME_ERROR, max_error })
+}
+
 impl Default for SystemClock {
     fn default() -> Self {
         Self::new()

@@ -6,13 +6,92 @@
 //! pages and marked `MADV_HUGEPAGE`, which also works where transparent huge pages are set to
 //! `madvise`. Where they are off, the mark is ignored. Smaller allocations are the system
 //! allocator's as ever.
+//!
+//! The first touch of a huge page makes the kernel clear it, which takes a tenth of a millisecond
+//! and, in a virtual machine whose host has to find the memory first, several: too long for a
+//! thread that answers requests. So a thread of idle priority keeps a few blocks of one huge page
+//! warm ([`start_warming`]), and an allocation of that size takes one of those while there are any.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::io;
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::thread::{self, Thread};
 
 use rustix::mm::{Advice, madvise};
 
+use super::cpu;
+
 /// The size of a huge page on the machines that the server supports.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Blocks that are kept warm: 64 MiB, the memory of some half a million orders.
+const WARM_BLOCKS: usize = 32;
+
+/// A block of one huge page.
+const BLOCK: Layout = match Layout::from_size_align(HUGE_PAGE_BYTES, HUGE_PAGE_BYTES) {
+    Ok(layout) => layout,
+    Err(_) => panic!("a huge page is a layout"),
+};
+
+/// Blocks that were touched and belong to nobody; their bytes are arbitrary. Null: taken.
+static WARM: [AtomicPtr<u8>; WARM_BLOCKS] = [const { AtomicPtr::new(null_mut()) }; WARM_BLOCKS];
+
+/// The thread that fills them.
+static WARMER: OnceLock<Thread> = OnceLock::new();
+
+/// Starts the thread that keeps blocks warm, once in a process. It only runs when nobody else
+/// wants its CPU.
+pub fn start_warming() -> io::Result<()> {
+    if WARMER.get().is_none() {
+        let warmer = thread::Builder::new().name("warmer".to_owned()).spawn(warm)?;
+        // Of two starters one loses, and its thread finds nothing to do.
+        let _ = WARMER.set(warmer.thread().clone());
+    }
+    Ok(())
+}
+
+fn warm() {
+    // Without it the thread is merely in the way now and then.
+    let _ = cpu::idle_priority();
+    loop {
+        for place in &WARM {
+            if place.load(Ordering::Relaxed).is_null() {
+                fill(place);
+            }
+        }
+        thread::park();
+    }
+}
+
+/// Puts a touched block into an empty place. Only the warmer does, so no place is filled twice.
+fn fill(place: &AtomicPtr<u8>) {
+    // SAFETY: the layout's size is not zero.
+    let block = unsafe { System.alloc(BLOCK) };
+    if block.is_null() {
+        return;
+    }
+    mark(block, BLOCK.size());
+    // SAFETY: the block has that many bytes and belongs to this function.
+    unsafe { block.write_bytes(0, BLOCK.size()) };
+    place.store(block, Ordering::Release);
+}
+
+/// A warm block, if there is one.
+fn take_warm() -> Option<*mut u8> {
+    let taken = WARM.iter().find_map(|place| {
+        // Most places that look empty are.
+        let looks_full = !place.load(Ordering::Relaxed).is_null();
+        looks_full.then(|| place.swap(null_mut(), Ordering::Acquire)).filter(|b| !b.is_null())
+    });
+    if taken.is_some()
+        && let Some(warmer) = WARMER.get()
+    {
+        warmer.unpark();
+    }
+    taken
+}
 
 /// The system allocator, with huge pages behind large allocations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +126,11 @@ unsafe impl GlobalAlloc for HugePages {
             // SAFETY: the caller keeps the contract of `alloc`, which is the same one.
             return unsafe { System.alloc(layout) };
         };
+        if wide == BLOCK
+            && let Some(block) = take_warm()
+        {
+            return block;
+        }
         // SAFETY: the wider layout has no smaller size, so it is not zero.
         let start = unsafe { System.alloc(wide) };
         mark(start, wide.size());
@@ -71,7 +155,7 @@ unsafe impl GlobalAlloc for HugePages {
 
     unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let Ok(new) = Layout::from_size_align(size, layout.align()) else {
-            return std::ptr::null_mut();
+            return null_mut();
         };
         if widened(layout).is_none() && widened(new).is_none() {
             // SAFETY: neither size is widened, so the system allocator knows both layouts.
@@ -93,6 +177,28 @@ unsafe impl GlobalAlloc for HugePages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warm_block_is_given_once_and_its_place_is_filled_again() {
+        fill(&WARM[0]);
+        let filled = WARM[0].load(Ordering::Relaxed);
+        assert!((filled as usize).is_multiple_of(HUGE_PAGE_BYTES) && !filled.is_null());
+        // SAFETY: the size is not zero.
+        let first = unsafe { HugePages.alloc(BLOCK) };
+        // SAFETY: as above.
+        let second = unsafe { HugePages.alloc(BLOCK) };
+        assert_eq!(first, filled, "the warm one is taken");
+        assert_ne!(first, second, "and by nobody else");
+        assert!(WARM[0].load(Ordering::Relaxed).is_null());
+        for block in [first, second] {
+            // SAFETY: both were allocated with this layout.
+            unsafe { HugePages.dealloc(block, BLOCK) };
+        }
+        start_warming().expect("a thread can start");
+        while WARM.iter().any(|place| place.load(Ordering::Relaxed).is_null()) {
+            thread::yield_now();
+        }
+    }
 
     #[test]
     fn large_blocks_are_whole_huge_pages_and_keep_their_bytes() {

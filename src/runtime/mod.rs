@@ -6,12 +6,14 @@
 pub mod buffer;
 pub mod clock;
 pub mod cpu;
+pub mod disk;
 pub mod file;
 pub mod huge;
 pub mod interrupt;
 pub mod limits;
 pub mod mailbox;
 pub mod net;
+pub mod probe;
 pub mod process;
 pub mod ring;
 mod slots;

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that wait to be accepted, at most; the kernel may allow fewer.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// Listening sockets on one address. Connections wait in their backlog until they are accepted.
 #[derive(Debug)]
@@ -35,8 +35,19 @@ pub fn listen(address: SocketAddr, count: usize) -> io::Result<Listeners> {
     Ok(Listeners { sockets, address })
 }
 
+/// Whether an address could be listened on now; it is not listened on for that.
+pub fn try_bind(address: SocketAddr) -> io::Result<()> {
+    bound(address, false).map(|_| ())
+}
+
 /// What a listener accepts inherits its `TCP_NODELAY`.
 fn listener(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = bound(address, shared)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
@@ -45,7 +56,6 @@ fn listener(address: SocketAddr, shared: bool) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 

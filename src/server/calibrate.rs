@@ -17,6 +17,12 @@ use crate::runtime::{AlignedBuffer, Clock, Event, Ring, Token, Wait};
 /// Writes by each method that count.
 const ROUNDS: usize = 24;
 
+/// The space that a measurement takes for as long as it lasts.
+pub const CALIBRATION_BYTES: usize = ROUNDS * PAGE_BYTES;
+
+/// The most writes of [`write_times`].
+const WRITES_MAX: usize = 4096;
+
 /// How a disk did.
 #[derive(Clone, Copy, Debug)]
 pub struct Calibration {
@@ -35,15 +41,47 @@ pub fn calibrate(
     directory: &Path,
 ) -> Result<Calibration, ServerError> {
     let path = directory.join("calibrate.tmp");
-    zero_filled(&path).map_err(ServerError::system("write a file to measure the disk"))?;
-    let measured = measure(ring, clock, &path);
+    let measured = zero_filled(&path)
+        .map_err(ServerError::system("write a file to measure the disk"))
+        .and_then(|()| measure(ring, clock, &path));
     // A file that stays behind is overwritten by the next start.
     let _ = fs::remove_file(&path);
     measured
 }
 
+/// How long synchronous writes of one page take, one after another for as long as `budget`.
+///
+/// The file has a name of this process's own, and none any more while it is written.
+pub fn write_times(
+    ring: &mut Ring,
+    clock: &impl Clock,
+    directory: &Path,
+    budget: Duration,
+) -> Result<Vec<Duration>, ServerError> {
+    let path = directory.join(format!("measure-{}.tmp", std::process::id()));
+    let file = zero_filled(&path)
+        .map_err(ServerError::system("write a file to measure the disk"))
+        .and_then(|()| {
+            open_direct(&path, SyncMethod::DataSync)
+                .map_err(|source| ServerError::DirectIo { path: path.clone(), source })
+        });
+    let _ = fs::remove_file(&path);
+    let file = file?;
+    let mut times = Vec::new();
+    let mut buffer = AlignedBuffer::new(PAGE_BYTES);
+    let first = clock.monotonic();
+    while times.len() < WRITES_MAX && clock.monotonic().saturating_sub(first) < budget {
+        let start = clock.monotonic();
+        let offset = (times.len() % ROUNDS * PAGE_BYTES) as u64;
+        ring.write(file.as_fd(), Token(0), (buffer, PAGE_BYTES), offset, SyncMethod::DataSync);
+        buffer = written(ring).map_err(ServerError::system("measure the disk"))?;
+        times.push(clock.monotonic().saturating_sub(start));
+    }
+    Ok(times)
+}
+
 fn zero_filled(path: &Path) -> io::Result<()> {
-    fs::write(path, vec![0; ROUNDS * PAGE_BYTES])?;
+    fs::write(path, vec![0; CALIBRATION_BYTES])?;
     File::open(path)?.sync_all()
 }
 

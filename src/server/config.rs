@@ -1,5 +1,6 @@
 //! What a server is started with. Every field has its default here and nowhere else.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
@@ -13,6 +14,13 @@ use crate::wal::{FRAME_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_HEADER_BYTES};
 pub const BINARY_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7400);
 
+/// The default of `--http`.
+pub const HTTP_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7480);
+
+/// The default of `--admin`, in the data directory.
+pub const ADMIN_SOCKET_DEFAULT: &str = "admin.sock";
+
 /// The most shards. Each pair of them has two mailboxes, and each one a port in the answer to
 /// Hello.
 pub const SHARDS_MAX: u16 = 256;
@@ -23,11 +31,17 @@ pub const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(10_000).expect("
 /// The default of `--idle-timeout`.
 pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 
+/// The default of `--request-timeout`.
+pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
 /// The default of `--send-timeout`.
 pub const SEND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The smallest segment that holds the largest frame.
 pub const SEGMENT_BYTES_LEAST: u64 = (SEGMENT_HEADER_BYTES + FRAME_BYTES_MAX) as u64;
+
+/// The default of `--log`.
+pub const LOG_LEVEL_DEFAULT: tracing::Level = tracing::Level::INFO;
 
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= SEGMENT_BYTES_LEAST);
 
@@ -43,16 +57,94 @@ pub struct ServerConfig {
     /// Where the binary protocol is spoken. Each shard's own port is the next one; port 0 takes
     /// free ports.
     pub binary: SocketAddr,
+    /// Where HTTP is spoken, by every shard.
+    pub http: SocketAddr,
+    /// Where the control plane takes administration.
+    pub admin: AdminAddress,
     /// The API keys.
     pub keys: Option<Arc<Keys>>,
+    /// The files with the keys that sign buyers' tokens.
+    pub token_keys: Vec<PathBuf>,
+    /// Who must have issued a buyer's token.
+    pub token_issuer: Option<String>,
+    /// For whom a buyer's token must be.
+    pub token_audience: Option<String>,
+    /// The networks, as `10.0.0.0/8`, whose word on a client's address counts.
+    pub trusted_proxies: Vec<String>,
+    /// Whether those speak the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// The origins whose pages may call; `*` is every one.
+    pub cors_origins: Vec<String>,
     /// The size of a log segment; at least [`SEGMENT_BYTES_LEAST`].
     pub segment_bytes: u64,
     /// The most connections at once, over all shards.
     pub connections_max: usize,
     /// A connection that sends no whole request for so long is closed.
     pub idle_timeout: Duration,
+    /// An HTTP request that was begun and is not whole after so long is refused.
+    pub request_timeout: Duration,
     /// A connection that does not take its answers for so long is closed.
     pub send_timeout: Duration,
-    /// An answer that takes longer is told of in the log; none is unless given.
+    /// A request that takes longer is logged.
     pub slow_request: Option<Duration>,
+    /// How much is logged.
+    pub log_level: tracing::Level,
+    /// In which form.
+    pub log_format: LogFormat,
+}
+
+/// Where the control plane takes administration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// A TCP listener of its own.
+    Tcp(SocketAddr),
+}
+
+impl AdminAddress {
+    /// The address in a text: `HOST:PORT` where that is one, and else a path.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return None;
+        }
+        Some(text.parse().map_or_else(|_| Self::Unix(text.into()), Self::Tcp))
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
+}
+
+/// In which form the log goes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people, on stderr.
+    #[default]
+    Text,
+    /// One JSON object a line, on stderr.
+    Json,
+    /// The native protocol of systemd's journal.
+    Journald,
+}
+
+impl LogFormat {
+    /// Every form.
+    pub const ALL: [Self; 3] = [Self::Text, Self::Json, Self::Journald];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Journald => "journald",
+        }
+    }
 }

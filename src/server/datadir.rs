@@ -109,6 +109,43 @@ struct Manifest {
     logs: Vec<String>,
 }
 
+/// What lies at the path of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing yet, or an empty directory.
+    Nothing,
+    /// A data directory, perhaps one whose creation was cut short.
+    DataDir {
+        /// How many shards it has.
+        shards: NonZeroU16,
+    },
+    /// A data directory, or one that is being made, that another process has.
+    InUse {
+        /// That process, where it said so.
+        owner: Option<u32>,
+    },
+}
+
+/// Looks at the path of a data directory and changes nothing. The lock is tried for a moment.
+pub fn inspect(path: &Path) -> Result<Found, DataDirError> {
+    if !path.exists() {
+        return Ok(Found::Nothing);
+    }
+    if let Ok(mut lock) = File::open(path.join("LOCK"))
+        && matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+    {
+        return Ok(Found::InUse { owner: owner(&mut lock) });
+    }
+    match read_manifest(path)? {
+        None => refuse_foreign(path).map(|()| Found::Nothing),
+        Some(manifest) => {
+            let shards = u16::try_from(manifest.logs.len()).ok().and_then(NonZeroU16::new);
+            let shards = shards.ok_or_else(|| bad_manifest(path, &"it names no log"))?;
+            Ok(Found::DataDir { shards })
+        }
+    }
+}
+
 /// An open, locked data directory.
 #[derive(Debug)]
 pub struct DataDir {
@@ -246,9 +283,7 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            let owner = file.read_to_string(&mut owner).ok().and(owner.trim().parse().ok());
-            return Err(DataDirError::InUse { path: path.into(), owner });
+            return Err(DataDirError::InUse { path: path.into(), owner: owner(&mut file) });
         }
         Err(fs::TryLockError::Error(source)) => return Err(failed(&name, "lock it")(source)),
     }
@@ -258,6 +293,13 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
         .and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(failed(&name, "write the lock"))?;
     Ok(file)
+}
+
+/// The process that wrote its id into the lock.
+fn owner(lock: &mut File) -> Option<u32> {
+    let mut owner = String::new();
+    lock.read_to_string(&mut owner).ok()?;
+    owner.trim().parse().ok()
 }
 
 fn read_manifest(path: &Path) -> Result<Option<Manifest>, DataDirError> {
@@ -345,7 +387,10 @@ mod tests {
         let made = open(&path, NonZeroU16::new(2)).expect("it is made");
         let ids = made.log_ids.clone();
         assert!(matches!(open(&path, None), Err(DataDirError::InUse { owner: Some(_), .. })));
+        assert!(matches!(inspect(&path), Ok(Found::InUse { owner: Some(_) })));
         drop(made);
+        let two = NonZeroU16::new(2).expect("it is not zero");
+        assert_eq!(inspect(&path).expect("it is ours"), Found::DataDir { shards: two });
         let opened = open(&path, None).expect("it opens");
         assert_eq!((opened.shards().get(), &opened.log_ids), (2, &ids));
         drop(opened);
@@ -369,6 +414,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("precious"), "x").expect("it writes");
         assert!(matches!(open(directory.path(), None), Err(DataDirError::NotOurs { .. })));
+        assert!(matches!(inspect(directory.path()), Err(DataDirError::NotOurs { .. })));
+        assert!(matches!(inspect(&directory.path().join("new")), Ok(Found::Nothing)));
         assert!(!directory.path().join("MANIFEST").exists());
     }
 

@@ -19,6 +19,7 @@ mod observe;
 mod request;
 mod service;
 pub mod shard;
+pub mod space;
 pub mod start;
 
 pub use config::ServerConfig;

@@ -25,7 +25,7 @@ use crate::protocol::binary::{FRAME_BYTES_MAX, VERSION, Welcome};
 use crate::runtime::file::{SyncMethod, open_direct};
 use crate::runtime::mailbox::mailbox;
 use crate::runtime::net::{self, Listeners};
-use crate::runtime::{Inbox, Outbox, Ring, RingConfig, SystemClock, Wakeup, cpu, interrupt};
+use crate::runtime::{Inbox, Outbox, Ring, RingConfig, SystemClock, Wakeup, cpu, huge, interrupt};
 use crate::wal::{
     FileStorage, Identity, LogId, LogWriter, Recovered, Segment, SegmentIndex, prepare_segment,
     recover, repair_torn_tail, segment_path,
@@ -33,7 +33,7 @@ use crate::wal::{
 
 /// A shard's ring. Two thousand receive buffers of a page are enough for as many connections to
 /// have something to say in one turn.
-const RING: RingConfig = RingConfig {
+pub const RING: RingConfig = RingConfig {
     submissions: 1024,
     completions: 8192,
     receive_buffers: 2048,
@@ -117,6 +117,8 @@ pub fn start(
     let (all, own) = listen(config.binary, shards)?;
     let (address, shard_addresses) = (all.address, own.iter().map(|own| own.address).collect());
     let (assignments, orders) = assign(config, &data_dir, all, own, reporter)?;
+    // After `assign`, which keeps this thread's children to the server's CPUs.
+    huge::start_warming().map_err(ServerError::system("start a thread"))?;
     let (ready_sender, ready) = mpsc::channel();
     let mut threads = Vec::new();
     let mut gates = Vec::new();

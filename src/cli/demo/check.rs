@@ -24,6 +24,17 @@ pub(super) struct Findings {
     pub examples: Vec<String>,
 }
 
+impl Findings {
+    /// Joins what another check found.
+    pub(super) fn add(&mut self, other: Self) {
+        self.checked += other.checked;
+        self.lost += other.lost;
+        self.unchecked += other.unchecked;
+        self.examples.extend(other.examples);
+        self.examples.truncate(EXAMPLES_MAX);
+    }
+}
+
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} acknowledged facts checked, {} lost", self.checked, self.lost)?;

@@ -20,12 +20,14 @@ pub(super) struct Report {
     pub offered_rate: u32,
     pub achieved_rate: u64,
     pub asked: u64,
-    pub asked_before_kill: u64,
+    pub asked_before_kills: u64,
     pub duplicates: u64,
-    pub resent_after_kill: u64,
+    pub resent_after_kills: u64,
     pub success: Option<Latencies>,
     pub refused: Option<Latencies>,
     pub refused_by_code: BTreeMap<String, u64>,
+    pub kills: u32,
+    /// The longest, from the kill to an open connection.
     pub recovery_ms: u128,
     pub capacity: u64,
     pub sold: u64,
@@ -40,7 +42,7 @@ pub(super) struct Report {
     pub unaccounted: u64,
     pub audited_records: u64,
     pub audit_violations: u64,
-    pub after_crash: Findings,
+    pub after_kills: Findings,
     pub at_the_end: Findings,
 }
 
@@ -51,12 +53,13 @@ impl Report {
             offered_rate: rate.get(),
             achieved_rate: 0,
             asked: 0,
-            asked_before_kill: 0,
+            asked_before_kills: 0,
             duplicates: 0,
-            resent_after_kill: 0,
+            resent_after_kills: 0,
             success: None,
             refused: None,
             refused_by_code: BTreeMap::new(),
+            kills: 0,
             recovery_ms: 0,
             capacity: 0,
             sold: 0,
@@ -71,7 +74,7 @@ impl Report {
             unaccounted: 0,
             audited_records: 0,
             audit_violations: 0,
-            after_crash: Findings::default(),
+            after_kills: Findings::default(),
             at_the_end: Findings::default(),
         }
     }
@@ -80,7 +83,7 @@ impl Report {
         self.asked = counts.asked;
         self.achieved_rate = (counts.asked as f64 / counts.sending.as_secs_f64()) as u64;
         self.duplicates = counts.duplicates;
-        self.resent_after_kill = counts.resent;
+        self.resent_after_kills = counts.resent;
         self.success = Some(counts.tally.success());
         let refused = counts.tally.refused();
         self.refused_by_code =
@@ -111,7 +114,7 @@ impl Report {
         self.contradictions = ledger.contradictions;
         self.orders_given_twice = ledger.orders_given_twice();
         self.accounts_over_limit = ledger.accounts_over_limit();
-        self.lost = self.after_crash.lost + self.at_the_end.lost;
+        self.lost = self.after_kills.lost + self.at_the_end.lost;
     }
 
     pub(super) fn judge_audit(&mut self, audited: &audit::Report, sale: SaleId) {
@@ -136,7 +139,7 @@ impl Report {
             self.accounts_over_limit,
             self.unaccounted,
             self.audit_violations,
-            self.after_crash.unchecked,
+            self.after_kills.unchecked,
             self.at_the_end.unchecked,
         ];
         self.sold_out && must_be_zero.iter().all(|count| *count == 0)
@@ -153,8 +156,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "requests      {} ({} duplicates on purpose, {} asked again after the kill)",
-            self.asked, self.duplicates, self.resent_after_kill
+            "requests      {} ({} duplicates on purpose, {} asked again after kills)",
+            self.asked, self.duplicates, self.resent_after_kills
         )?;
         for (name, latencies) in [("success", &self.success), ("refused", &self.refused)] {
             if let Some(latencies) = latencies {
@@ -173,10 +176,10 @@ impl fmt::Display for Report {
         writeln!(f, "refused by    {}", refused.collect::<Vec<_>>().join(", "))?;
         writeln!(
             f,
-            "kill -9       after {} requests; serving again in {} ms",
-            self.asked_before_kill, self.recovery_ms
+            "kill -9       {} times in {} requests; each time serving again within {} ms",
+            self.kills, self.asked_before_kills, self.recovery_ms
         )?;
-        writeln!(f, "after it      {}", self.after_crash)?;
+        writeln!(f, "after kills   {}", self.after_kills)?;
         writeln!(f, "at the end    {}", self.at_the_end)?;
         writeln!(
             f,

@@ -46,7 +46,7 @@ pub(super) struct Rush<'a> {
     query: Query,
 }
 
-/// What is counted over both halves of the rush.
+/// What is counted over all parts of the rush.
 pub(super) struct Counts {
     pub tally: Tally,
     pub asked: u64,
@@ -60,9 +60,9 @@ pub(super) struct Counts {
     sold_out: [bool; ITEMS as usize],
 }
 
-impl<'a> Rush<'a> {
-    pub(super) fn new(ledger: &'a mut Ledger, sale: SaleId) -> Self {
-        let counts = Counts {
+impl Counts {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
             tally: Tally::new(Window::ALL),
             asked: 0,
             duplicates: 0,
@@ -70,39 +70,36 @@ impl<'a> Rush<'a> {
             units_sold: 0,
             sending: Duration::ZERO,
             in_flight: 0,
-            random: ledger.seed,
+            random: seed,
             scarce: [false; ITEMS as usize],
             sold_out: [false; ITEMS as usize],
-        };
-        Self::with(ledger, sale, counts)
+        }
     }
+}
 
-    /// Goes on after a crash: first with what has no answer yet, then with what was on
+impl<'a> Rush<'a> {
+    /// Begins, or goes on after a kill: first with what has no answer yet, then with what was on
     /// somebody's mind.
-    pub(super) fn resume(ledger: &'a mut Ledger, sale: SaleId, counts: Counts) -> Self {
-        let mut rush = Self::with(ledger, sale, counts);
-        for (index, buyer) in rush.ledger.buyers.iter().enumerate() {
+    pub(super) fn new(ledger: &'a mut Ledger, sale: SaleId, counts: Counts) -> Self {
+        let nobody = Intent { sale, account: AccountId(1), request: RequestId(0) };
+        let mut again = VecDeque::new();
+        for (index, buyer) in ledger.buyers.iter().enumerate() {
             if buyer.first == Known::Asked {
-                rush.again.push_back((index, Step::First));
+                again.push_back((index, Step::First));
             }
             let is_thinking = matches!(buyer.first, Known::Done(Fact::Held { .. }))
                 && buyer.second == Known::Nothing
                 && buyer.plan != Plan::Abandon;
             if buyer.second == Known::Asked || is_thinking {
-                rush.again.push_back((index, Step::Second));
+                again.push_back((index, Step::Second));
             }
         }
-        rush.counts.resent = rush.again.len() as u64;
-        rush
-    }
-
-    fn with(ledger: &'a mut Ledger, sale: SaleId, counts: Counts) -> Self {
-        let nobody = Intent { sale, account: AccountId(1), request: RequestId(0) };
+        let resent = counts.resent + again.len() as u64;
         Self {
             ledger,
             sale,
-            counts,
-            again: VecDeque::new(),
+            counts: Counts { resent, in_flight: 0, ..counts },
+            again,
             thinking: VecDeque::new(),
             is_stopping: false,
             command: Command::Fence { intent: nobody },
@@ -110,9 +107,9 @@ impl<'a> Rush<'a> {
         }
     }
 
-    /// Ends this half of the rush.
+    /// Ends this part of the rush.
     pub(super) fn pause(self) -> Counts {
-        Counts { in_flight: 0, ..self.counts }
+        self.counts
     }
 
     /// Only finishes what was begun.

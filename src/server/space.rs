@@ -1,0 +1,135 @@
+//! How much space a data directory needs, and how much its disk has.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+
+use super::calibrate::CALIBRATION_BYTES;
+use crate::model::ShardIndex;
+use crate::runtime::disk::file_system;
+use crate::wal::{FileStorage, LogStorage, shard_dir};
+
+/// Manifest, lock and directories.
+const SMALL_FILES_BYTES: u64 = 64 << 10;
+
+/// The space of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What has to be written until every shard has `segments` segments.
+    pub needed_bytes: u64,
+    /// What its disk has left for this process.
+    pub free_bytes: u64,
+}
+
+/// The space that `shards` shards need to have so many segments each of this size. The directory
+/// need not exist yet.
+pub fn space(
+    data_dir: &Path,
+    shards: NonZeroU16,
+    segments: u64,
+    segment_bytes: u64,
+) -> io::Result<Space> {
+    let missing = (0..shards.get()).map(|shard| {
+        let log = FileStorage::open_read_only(&shard_dir(data_dir, ShardIndex(shard)));
+        let there = log.ok().and_then(|log| log.segments().ok()).map_or(0, |found| found.len());
+        segments.saturating_sub(there as u64)
+    });
+    let logs_bytes = missing.sum::<u64>().saturating_mul(segment_bytes);
+    let measuring_bytes = u64::from(shards.get()) * CALIBRATION_BYTES as u64;
+    let free_bytes = file_system(&existing_ancestor(data_dir))?.free_bytes;
+    let needed_bytes = logs_bytes.saturating_add(measuring_bytes).saturating_add(SMALL_FILES_BYTES);
+    Ok(Space { needed_bytes, free_bytes })
+}
+
+/// The path itself, or the nearest directory above it that there is.
+#[must_use]
+pub fn existing_ancestor(path: &Path) -> PathBuf {
+    let ancestor = path.ancestors().find(|ancestor| ancestor.exists());
+    match ancestor {
+        Some(ancestor) => ancestor.to_owned(),
+        None => PathBuf::from("."),
+    }
+}
+
+/// Whether a full disk or a used-up quota is at the root of an error.
+#[must_use]
+pub fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// A number of bytes for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        match units.into_iter().find(|(_, unit)| self.0 >= *unit) {
+            Some((name, unit)) => write!(f, "{:.1} {name}", self.0 as f64 / unit as f64),
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::ServerError;
+    use crate::server::datadir::DataDirError;
+    use crate::wal::WalError;
+
+    #[test]
+    fn a_full_disk_is_found_beneath_every_layer() {
+        let io = |kind: io::ErrorKind| io::Error::from(kind);
+        let log = |kind| WalError::Io { path: "p".into(), doing: "x", source: io(kind) };
+        let wrap = |kind| {
+            [
+                ServerError::Log(log(kind)),
+                ServerError::System { action: "write", source: io(kind) },
+                ServerError::DataDir(DataDirError::Io {
+                    path: "p".into(),
+                    action: "x",
+                    source: io::Error::other(log(kind)),
+                }),
+            ]
+        };
+        for error in wrap(io::ErrorKind::StorageFull) {
+            assert!(is_disk_full(&error), "{error:?}");
+        }
+        for error in wrap(io::ErrorKind::PermissionDenied) {
+            assert!(!is_disk_full(&error), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_needs_all_of_it() {
+        let home = tempfile::tempdir().expect("a directory");
+        let new = home.path().join("a/b");
+        assert_eq!(existing_ancestor(&new), home.path());
+        assert_eq!(existing_ancestor(Path::new("no such")), Path::new("."));
+        let two = NonZeroU16::new(2).expect("it is not zero");
+        let needed = |segments| space(&new, two, segments, 1 << 20).expect("a disk").needed_bytes;
+        assert_eq!(needed(3) - needed(1), 4 << 20);
+        let dir = shard_dir(&new, ShardIndex(0));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let path = crate::wal::segment_path(&dir, crate::wal::SegmentIndex::FIRST);
+        std::fs::write(path, "").expect("it writes");
+        assert_eq!(needed(1), (1 << 20) + 2 * CALIBRATION_BYTES as u64 + SMALL_FILES_BYTES);
+    }
+
+    #[test]
+    fn bytes_are_told_in_units() {
+        let told = [0, 1023, 1024, 3 << 19, 5 << 30].map(|bytes| Bytes(bytes).to_string());
+        assert_eq!(told, ["0 bytes", "1023 bytes", "1.0 KiB", "1.5 MiB", "5.0 GiB"]);
+    }
+}
