@@ -35,7 +35,7 @@ impl std::fmt::Display for NewKey {
     }
 }
 
-fn parse_name(text: &str) -> Result<String, String> {
+pub(super) fn parse_name(text: &str) -> Result<String, String> {
     let allowed = "a name has 1 to 64 letters, digits, `-`, `_` or `.`";
     keys::is_key_name(text).then(|| text.to_owned()).ok_or_else(|| allowed.to_owned())
 }
@@ -45,11 +45,16 @@ fn parse_scopes(text: &str) -> Result<Scopes, String> {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
+    let key = keys::generate(random_bytes()?);
+    let line = keys::key_line(&args.name, args.scopes, &key);
+    print(&NewKey { key, line }, args.json)
+}
+
+/// Bytes of the operating system's randomness, enough for a key.
+pub(super) fn random_bytes() -> Result<[u8; 32], Failed> {
     let mut random = [0; 32];
     File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).map_err(
         |error| Failed::new(ExitCode::Failure, format_args!("cannot read /dev/urandom: {error}")),
     )?;
-    let key = keys::generate(random);
-    let line = keys::key_line(&args.name, args.scopes, &key);
-    print(&NewKey { key, line }, args.json)
+    Ok(random)
 }

@@ -12,6 +12,7 @@ mod key;
 mod sale;
 mod serve;
 mod settings;
+mod token;
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -41,6 +42,8 @@ enum Command {
     Sale(sale::Args),
     /// Make an API key.
     Key(key::Args),
+    /// Make and check buyers' tokens, and the keys that sign them.
+    Token(token::Args),
     /// Check the logs of a stopped server against every rule, from the logs alone.
     Audit(audit::Args),
     /// Sell out a sale with a real server, kill it midway, and prove that nothing went wrong.
@@ -92,6 +95,7 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Sale(args) => sale::run(&args),
         Command::Key(args) => key::run(&args),
+        Command::Token(args) => token::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Demo(args) => demo::run(&args),
     }

@@ -9,7 +9,9 @@ use super::exit::ExitCode;
 use super::settings::Settings;
 use super::settings::check::read_keys;
 use super::settings::flags::SettingsArgs;
+use super::token::load_token_keys;
 use super::{Failed, end, print_line, start_log};
+use crate::admission::peer::{Cidr, TrustedProxies};
 use crate::control;
 use crate::runtime::{cpu, limits};
 use crate::server::config::{SHARDS_MAX, ServerConfig};
@@ -70,7 +72,9 @@ fn full(config: &ServerConfig, error: &ServerError) -> Failed {
 fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
     let keys = settings.keys.as_deref().map(read_keys).transpose();
     let keys = keys.map_err(|problem| Failed::new(ExitCode::Configuration, problem))?;
-    Ok(ServerConfig {
+    let token_keys = load_token_keys(&settings.token_keys)?;
+    let trusted_proxies = trusted_proxies(&settings.trusted_proxies)?;
+    let config = ServerConfig {
         admin: settings.admin_address(),
         data_dir: settings.data_dir,
         shards: settings.shards,
@@ -78,10 +82,10 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
         binary: settings.binary,
         http: settings.http,
         keys: keys.map(Arc::new),
-        token_keys: settings.token_keys,
+        token_keys: token_keys.map(Arc::new),
         token_issuer: settings.token_issuer,
         token_audience: settings.token_audience,
-        trusted_proxies: settings.trusted_proxies,
+        trusted_proxies,
         proxy_protocol: settings.proxy_protocol,
         cors_origins: settings.cors_origins,
         segment_bytes: settings.segment_bytes,
@@ -92,7 +96,32 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
         slow_request: settings.slow_request,
         log_level: settings.log_level,
         log_format: settings.log_format,
-    })
+    };
+    refuse_idle_settings(&config)?;
+    Ok(config)
+}
+
+fn trusted_proxies(networks: &[String]) -> Result<TrustedProxies, Failed> {
+    let networks = networks.iter().map(|network| network.parse::<Cidr>());
+    networks
+        .collect::<Result<_, _>>()
+        .and_then(TrustedProxies::new)
+        .map_err(|error| Failed::new(ExitCode::Configuration, error))
+}
+
+/// Refuses settings that do nothing without another one: who sets them relies on them.
+fn refuse_idle_settings(config: &ServerConfig) -> Result<(), Failed> {
+    let has_token_keys = config.token_keys.is_some();
+    let problem = if config.token_issuer.is_some() && !has_token_keys {
+        "--token-issuer checks no token without a key: name one with --token-key"
+    } else if config.token_audience.is_some() && !has_token_keys {
+        "--token-audience checks no token without a key: name one with --token-key"
+    } else if config.proxy_protocol && config.trusted_proxies.is_empty() {
+        "--proxy-protocol believes nobody without a trusted proxy: name one with --trusted-proxy"
+    } else {
+        return Ok(());
+    };
+    Err(Failed::new(ExitCode::Configuration, problem))
 }
 
 /// As many connections as the limit on open files allows; at least one.
@@ -123,7 +152,8 @@ fn announce(started: &Started) {
     let shards = started.shard_addresses.iter().enumerate();
     let shards = shards.map(|(shard, address)| format!("listening shard {shard} {address}"));
     let all = format!("listening binary {}", started.address);
-    let lines = std::iter::once(all).chain(shards).chain(["ready".to_owned()]);
+    let http = format!("listening http {}", started.http);
+    let lines = std::iter::once(all).chain(shards).chain([http, "ready".to_owned()]);
     for line in lines {
         if let Err(failed) = print_line(&line) {
             tracing::warn!("{}", failed.message);
@@ -152,7 +182,9 @@ fn failed(error: &ServerError) -> Failed {
             | WalError::WrongShard { .. } => ExitCode::ForeignData,
             WalError::Io { .. } => ExitCode::Failure,
         },
-        ServerError::NeedsKeys { .. } | ServerError::NoSuchCpu { .. } => ExitCode::Configuration,
+        ServerError::NeedsKeys { .. } | ServerError::NoSuchCpu { .. } | ServerError::Cors(_) => {
+            ExitCode::Configuration
+        }
         ServerError::RingSetup(_) | ServerError::Executor { .. } | ServerError::DirectIo { .. } => {
             ExitCode::Environment
         }

@@ -5,6 +5,7 @@
 //! channel, and a bell wakes it. All that the project uses of glommio is in this module.
 
 mod bell;
+pub mod metrics;
 mod segments;
 
 use std::cell::RefCell;
@@ -94,7 +95,7 @@ async fn run(
                 }
                 Report::Starved(shard) => shards[usize::from(shard.0)].1.starved(),
                 Report::Stock(..) => {}
-                Report::Slow(..) => {}
+                Report::Slow(shard, slow) => metrics::log_slow(shard, &slow),
                 Report::Drained(_) => busy -= 1,
             }
         }

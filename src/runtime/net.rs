@@ -71,3 +71,15 @@ pub fn shutdown(socket: &OwnedFd) {
     // An error says that the peer has done so already.
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
 }
+
+/// Ends the sending direction: the peer reads what was sent, and then the end.
+pub fn finish(socket: &OwnedFd) {
+    // An error says that the peer is gone already.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+}
+
+/// The address of a connection's other end; an error where it is gone already.
+pub fn peer(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    let address = rustix::net::getpeername(socket)?.and_then(|at| SocketAddr::try_from(at).ok());
+    address.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}

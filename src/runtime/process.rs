@@ -42,8 +42,8 @@ pub fn facts(started: SystemTime, directory: &Path) -> ProcessFacts {
         // The listing itself opens one more.
         open_files: fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64 - 1),
         open_files_max: getrlimit(Resource::Nofile).current,
-        disk_bytes: disk.map(|disk| disk.f_blocks * disk.f_frsize),
-        disk_free_bytes: disk.map(|disk| disk.f_bavail * disk.f_frsize),
+        disk_bytes: disk.as_ref().map(|disk| disk.f_blocks * disk.f_frsize),
+        disk_free_bytes: disk.as_ref().map(|disk| disk.f_bavail * disk.f_frsize),
     }
 }
 

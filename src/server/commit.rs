@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::connection::ReplyTo;
-use super::metrics::{Arrivals, Asking, Operation, ShardMetrics, SlowLog};
+use super::metrics::{Arrivals, Asking, Operation, Protocol, ShardMetrics, SlowLog};
 use crate::model::{Record, ShardIndex, TimeMs};
 use crate::runtime::AlignedBuffer;
 use crate::wal::{Batch, FRAME_BYTES_MAX, LogWriter, SealedFrame, Segment};
@@ -48,7 +48,7 @@ pub(super) struct Parked {
 struct Waiting {
     to: Destination,
     bytes: u32,
-    operation: Operation,
+    asked: (Protocol, Operation),
 }
 
 impl Parked {
@@ -61,7 +61,8 @@ impl Parked {
         let start = self.bytes.len();
         encode(&mut self.bytes);
         let bytes = (self.bytes.len() - start) as u32;
-        self.answers.push(Waiting { to, bytes, operation: asking.operation });
+        let asked = (asking.protocol, asking.operation);
+        self.answers.push(Waiting { to, bytes, asked });
         self.arrivals.add(asking.arrived);
     }
 
@@ -74,7 +75,7 @@ impl Parked {
             if slow.is_slow(took) {
                 count += answers as u64;
                 for waiting in &self.answers[start..end] {
-                    slow.add(now, waiting.operation, took, log_write);
+                    slow.add(now, waiting.asked, took, log_write);
                 }
             }
             start = end;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::keys::Keys;
+use crate::admission::peer::TrustedProxies;
+use crate::admission::token::{TokenKeys, TokenRules};
 use crate::wal::{FRAME_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_HEADER_BYTES};
 
 /// The default of `--binary`.
@@ -57,24 +59,24 @@ pub struct ServerConfig {
     /// Where the binary protocol is spoken. Each shard's own port is the next one; port 0 takes
     /// free ports.
     pub binary: SocketAddr,
-    /// Where HTTP is spoken, by every shard.
+    /// Where HTTP is spoken, by every shard on the same port; port 0 takes a free one.
     pub http: SocketAddr,
     /// Where the control plane takes administration.
     pub admin: AdminAddress,
     /// The API keys.
     pub keys: Option<Arc<Keys>>,
-    /// The files with the keys that sign buyers' tokens.
-    pub token_keys: Vec<PathBuf>,
-    /// Who must have issued a buyer's token.
-    pub token_issuer: Option<String>,
-    /// For whom a buyer's token must be.
-    pub token_audience: Option<String>,
-    /// The networks, as `10.0.0.0/8`, whose word on a client's address counts.
-    pub trusted_proxies: Vec<String>,
-    /// Whether those speak the PROXY protocol.
-    pub proxy_protocol: bool,
-    /// The origins whose pages may call; `*` is every one.
+    /// The web origins whose pages may read answers over HTTP; `*` is all.
     pub cors_origins: Vec<String>,
+    /// The keys that sign buyers' tokens; without any, no token holds.
+    pub token_keys: Option<Arc<TokenKeys>>,
+    /// What the issuer of a token must be; anything unless given.
+    pub token_issuer: Option<String>,
+    /// What the audience of a token must be or contain; anything unless given.
+    pub token_audience: Option<String>,
+    /// The proxies whose word on a client's address counts; none by default.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether each HTTP connection of a trusted proxy starts with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// The size of a log segment; at least [`SEGMENT_BYTES_LEAST`].
     pub segment_bytes: u64,
     /// The most connections at once, over all shards.
@@ -146,5 +148,15 @@ impl LogFormat {
             Self::Json => "json",
             Self::Journald => "journald",
         }
+    }
+}
+
+impl ServerConfig {
+    /// Which tokens hold; `None` where none does.
+    #[must_use]
+    pub fn token_rules(&self) -> Option<Arc<TokenRules>> {
+        let keys = Arc::clone(self.token_keys.as_ref()?);
+        let (issuer, audience) = (self.token_issuer.clone(), self.token_audience.clone());
+        Some(Arc::new(TokenRules { keys, issuer, audience }))
     }
 }

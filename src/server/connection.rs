@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
+use super::exchange::Exchange;
 use super::metrics::CloseReason;
 use crate::model::Scopes;
 use crate::protocol::binary::DecodeError;
+use crate::protocol::http::{CONTINUE, HttpFault};
 
 /// A connection of one shard, over all time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,9 @@ pub struct ReplyTo {
     pub connection: ConnectionId,
     /// What the connection has reserved for a large answer, in bytes; zero for others.
     pub reserved: u32,
+    /// Which of the connection's HTTP requests it is: HTTP answers go out in their order. Binary
+    /// ones are told apart by their correlation ids, and have zero.
+    pub sequence: u32,
 }
 
 /// How far a connection has come.
@@ -33,20 +38,34 @@ pub struct ReplyTo {
 pub(super) enum Phase {
     /// It has not said Hello.
     Greeting,
-    /// It may send requests of these scopes.
+    /// It may send requests: binary ones of these scopes, or HTTP ones, each of which names its
+    /// own caller.
     Serving(Scopes),
-    /// Nothing more is read; once every answer is out, the fault (if any) is told and the
-    /// socket is closed.
+    /// Nothing more is read; once every answer is out, the fault (if any) is told.
     Ending(Option<Fault>),
+    /// All is said, and the sending side closed. What still comes is thrown away until the peer
+    /// ends too: to close a socket with unread bytes would reset the connection, and the reset
+    /// may overtake the answers.
+    Lingering {
+        /// How much was thrown away.
+        discarded_bytes: u32,
+    },
     /// The driver was told to close the socket.
     Closing,
 }
 
+impl Phase {
+    /// Whether nothing more is read, so that it has ended for a reason already.
+    pub(super) const fn is_over(self) -> bool {
+        matches!(self, Self::Ending(_) | Self::Lingering { .. } | Self::Closing)
+    }
+}
+
 /// What a peer did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub correlation: u64,
-    pub error: DecodeError,
+pub(super) enum Fault {
+    Binary { correlation: u64, error: DecodeError },
+    Http(HttpFault),
 }
 
 /// One connection.
@@ -67,7 +86,7 @@ pub(super) struct Connection {
     pub stalled: bool,
     /// Whether reading was paused.
     pub paused: bool,
-    /// Whether the peer sends nothing more, while its last requests still wait in `input`.
+    /// Whether the peer sends nothing more; its last requests may still wait in `input`.
     pub ended: bool,
     /// Requests that were taken and not answered.
     pub in_flight: u32,
@@ -81,9 +100,45 @@ pub(super) struct Connection {
     pub stalled_at: Duration,
     /// Why it ends, once it does.
     pub reason: CloseReason,
+    /// What only an HTTP connection has.
+    pub http: Option<Box<Exchange>>,
 }
 
 impl Connection {
+    /// Takes the answer to a request, and whatever of later ones it held back. Whether there is
+    /// something to send.
+    pub(super) fn take_answer(&mut self, to: ReplyTo, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        if let Some(exchange) = &mut self.http
+            && !exchange.is_next(to.sequence)
+        {
+            exchange.park(to, encode);
+            return false;
+        }
+        encode(&mut self.output);
+        self.in_flight -= 1;
+        self.reserved -= to.reserved;
+        if let Some(exchange) = &mut self.http {
+            let (released, reserved) = exchange.release(&mut self.output);
+            self.in_flight -= released;
+            self.reserved -= reserved;
+            self.pay_continue();
+        }
+        true
+    }
+
+    /// Tells a peer to go on that waits for it, once all answers before are given. Whether there
+    /// is something to send.
+    pub(super) fn pay_continue(&mut self) -> bool {
+        match &mut self.http {
+            Some(exchange) if exchange.owes_continue && self.in_flight == 0 => {
+                exchange.owes_continue = false;
+                self.output.extend_from_slice(CONTINUE);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Whether requests or answers of this connection are on their way.
     pub(super) fn is_waited_for(&self) -> bool {
         self.in_flight > 0 || self.stalled || self.sending || !self.output.is_empty()
@@ -105,7 +160,11 @@ impl Connections {
     }
 
     /// A new connection; `None` where there are as many as may be.
-    pub(super) fn open(&mut self, now: Duration) -> Option<ConnectionId> {
+    pub(super) fn open(
+        &mut self,
+        http: Option<Box<Exchange>>,
+        now: Duration,
+    ) -> Option<ConnectionId> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.max => {
@@ -117,7 +176,10 @@ impl Connections {
         self.generation = self.generation.wrapping_add(1);
         self.slots[slot as usize] = Some(Connection {
             generation: self.generation,
-            phase: Phase::Greeting,
+            phase: match http {
+                None => Phase::Greeting,
+                Some(_) => Phase::Serving(Scopes::default()),
+            },
             input: Vec::new(),
             output: Vec::new(),
             sending: false,
@@ -131,6 +193,7 @@ impl Connections {
             sent_at: now,
             stalled_at: now,
             reason: CloseReason::default(),
+            http,
         });
         Some(ConnectionId { slot, generation: self.generation })
     }
@@ -172,10 +235,10 @@ mod tests {
     #[test]
     fn a_slot_comes_back_under_another_generation() {
         let mut connections = Connections::new(1);
-        let first = connections.open(Duration::ZERO).expect("there is room");
-        assert!(connections.open(Duration::ZERO).is_none());
+        let first = connections.open(None, Duration::ZERO).expect("there is room");
+        assert!(connections.open(None, Duration::ZERO).is_none());
         connections.close(first.slot);
-        let second = connections.open(Duration::ZERO).expect("there is room again");
+        let second = connections.open(None, Duration::ZERO).expect("there is room again");
         assert_eq!(first.slot, second.slot);
         assert!(connections.find(first).is_none());
         assert!(connections.find(second).is_some());

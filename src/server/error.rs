@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::datadir::DataDirError;
 use crate::model::ShardIndex;
+use crate::protocol::http::CorsError;
 use crate::runtime::RingError;
 use crate::wal::{SegmentIndex, WalError};
 
@@ -21,14 +22,19 @@ pub enum ServerError {
     /// A ring cannot be set up.
     #[error(transparent)]
     RingSetup(#[from] RingError),
+    /// A web origin is none.
+    #[error("--cors-origin: {0}")]
+    Cors(#[from] CorsError),
     /// An address cannot be listened on.
     #[error(
         "cannot listen on {address}: {source}; stop the process that has it, or choose another \
-         address with --binary"
+         address with {flag}"
     )]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// What names it on the command line.
+        flag: &'static str,
         /// What the system said.
         source: io::Error,
     },

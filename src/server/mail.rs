@@ -1,9 +1,9 @@
 //! What shards say to each other: requests that arrived on the wrong shard, and their answers.
 
 use super::connection::ReplyTo;
+use super::form::Form;
 use super::metrics::Operation;
 use crate::model::{Command, Query, SaleId};
-use crate::protocol::binary::FRAME_BYTES_MAX;
 
 /// Requests and answers that fit one mailbox between two shards.
 pub const MAILBOX_MESSAGES: usize = 2048;
@@ -67,15 +67,6 @@ pub enum SentAsk {
 }
 
 impl Ask<'_> {
-    /// The size of the answer where it may be large, in bytes; else zero.
-    #[must_use]
-    pub const fn reserved(self) -> u32 {
-        match self {
-            Self::Query(Query::Availability { .. }) => FRAME_BYTES_MAX as u32,
-            _ => 0,
-        }
-    }
-
     /// The sale, which decides the shard.
     #[must_use]
     pub const fn sale(self) -> SaleId {
@@ -122,8 +113,8 @@ pub enum Mail {
     Request {
         /// Where the answer goes, on the sender's side.
         reply_to: ReplyTo,
-        /// The request's correlation id.
-        correlation: u64,
+        /// What the answer is to look like.
+        form: Form,
         /// What is asked.
         ask: SentAsk,
     },

@@ -4,15 +4,20 @@
 //! start ─▶ shard (ring, sockets, log files) ─▶ service (connections, engine, commit queue)
 //! ```
 //!
-//! `service` and `request` are one state machine without I/O; `shard` is its driver; `start`
-//! opens the data directory, recovers the logs and starts the threads.
+//! `service`, `request` (binary) and `http` are one state machine without I/O; `shard` is its
+//! driver; `start` opens the data directory, recovers the logs and starts the threads.
 
 pub mod calibrate;
+mod caller;
 mod commit;
 pub mod config;
 mod connection;
 pub mod datadir;
+pub mod documents;
 pub mod error;
+mod exchange;
+mod form;
+mod http;
 mod mail;
 pub mod metrics;
 mod observe;
@@ -24,4 +29,4 @@ pub mod start;
 
 pub use config::ServerConfig;
 pub use error::ServerError;
-pub use service::{IN_FLIGHT_MAX, Service, ServiceConfig};
+pub use service::{IN_FLIGHT_MAX, Service, ServiceConfig, Wire};

@@ -11,7 +11,8 @@ use super::metrics::{
     Verdict,
 };
 use super::service::Service;
-use crate::model::Refusal;
+use crate::model::{Refusal, RefusalCode};
+use crate::protocol::http::HttpRefusal;
 
 impl Service {
     /// The shard's numbers, for any thread to read.
@@ -87,10 +88,31 @@ impl Service {
 
     /// A refusal that no state had to be read for.
     pub(super) fn count_refused(&mut self, refusal: Refusal) {
-        if refusal == Refusal::Forbidden {
-            self.count_admission(Admission::Forbidden);
+        match refusal {
+            Refusal::Forbidden => self.count_admission(Admission::Forbidden),
+            Refusal::BadToken => self.count_admission(Admission::BadToken),
+            _ => {}
         }
         self.count(Verdict::Refused(refusal.code()));
+        self.answered.add(self.asking.arrived);
+    }
+
+    /// The same over HTTP, where a request can be wrong without ending its connection.
+    pub(super) fn count_http_refusal(&mut self, refusal: &HttpRefusal) {
+        match refusal {
+            HttpRefusal::Refusal(refusal) => self.count_refused(*refusal),
+            HttpRefusal::Field { .. } => {
+                self.count(Verdict::Refused(RefusalCode::BadRequest));
+                self.answered.add(self.asking.arrived);
+            }
+            HttpRefusal::Fault(_) => self.metrics.faults[Protocol::Http as usize].add(1),
+        }
+    }
+
+    /// An answer over HTTP that no sale has part in.
+    pub(super) fn count_document(&mut self) {
+        self.asks(Protocol::Http, Operation::Document);
+        self.count(Verdict::Ok);
         self.answered.add(self.asking.arrived);
     }
 

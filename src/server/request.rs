@@ -2,15 +2,16 @@
 
 use super::commit::Destination;
 use super::connection::{ConnectionId, Fault, Phase, ReplyTo};
+use super::form::Form;
 use super::mail::{Ask, Mail};
 use super::metrics::{Admission, CloseReason, Operation, Protocol, Verdict};
 use super::service::{Service, deliver};
 use crate::engine::{self, Decision};
 use crate::model::{Answer, Command, Outcome, Query, Refusal, Scopes, ShardIndex};
 use crate::protocol::binary::{
-    DecodeError, Frame, Hello, OrderHead, Request, RequestError, encode_answer,
-    encode_availability, encode_order, encode_refusal, encode_welcome, request_frame,
+    DecodeError, Frame, Hello, Request, RequestError, encode_refusal, encode_welcome, request_frame,
 };
+use crate::protocol::http::Site;
 
 impl Service {
     /// Takes the requests that a connection's waiting input holds.
@@ -31,6 +32,9 @@ impl Service {
 
     /// Takes as many whole requests as backpressure allows; returns how many bytes they were.
     pub(super) fn take_requests(&mut self, slot: u32, bytes: &[u8]) -> usize {
+        if self.connections.at(slot).http.is_some() {
+            return self.take_http_requests(slot, bytes);
+        }
         let mut taken = 0;
         loop {
             let rest = &bytes[taken..];
@@ -42,11 +46,7 @@ impl Service {
                 return bytes.len();
             }
             if !self.may_take(slot) {
-                let monotonic = self.monotonic;
-                let connection = self.connections.at(slot);
-                connection.stalled = true;
-                connection.stalled_at = monotonic;
-                self.stalled.push_back(slot);
+                self.stall(slot);
                 return taken;
             }
             match request_frame(rest) {
@@ -62,8 +62,16 @@ impl Service {
 
     /// Whether one more request of this connection may be taken. If not, the connection stalls:
     /// nothing is dropped, and its peer feels the pressure.
-    fn may_take(&self, slot: u32) -> bool {
+    pub(super) fn may_take(&self, slot: u32) -> bool {
         self.is_within_bounds(slot) && self.log.has_room() && self.mail_has_room()
+    }
+
+    pub(super) fn stall(&mut self, slot: u32) {
+        let monotonic = self.monotonic;
+        let connection = self.connections.at(slot);
+        connection.stalled = true;
+        connection.stalled_at = monotonic;
+        self.stalled.push_back(slot);
     }
 
     fn handle_frame(&mut self, slot: u32, frame: &Frame<'_>) {
@@ -80,14 +88,14 @@ impl Service {
             (Phase::Serving(scopes), Ok(Request::Command(command))) => {
                 self.asks(Protocol::Binary, command.into());
                 if scopes.allow(command) {
-                    self.take(slot, frame.correlation, Ask::Command(command));
+                    self.take_binary(slot, frame.correlation, Ask::Command(command));
                 } else {
                     self.refuse(slot, frame.correlation, Refusal::Forbidden);
                 }
             }
             (Phase::Serving(_), Ok(Request::Query(query))) => {
                 self.asks(Protocol::Binary, query.into());
-                self.take(slot, frame.correlation, Ask::Query(query));
+                self.take_binary(slot, frame.correlation, Ask::Query(query));
             }
             (Phase::Serving(_), Err(RequestError::Refused(refusal))) => {
                 self.asks(Protocol::Binary, Operation::Unread);
@@ -96,7 +104,7 @@ impl Service {
             (Phase::Serving(_), Ok(Request::Hello(_))) => {
                 self.fail(slot, frame.correlation, DecodeError::HELLO_REPEATED);
             }
-            (Phase::Greeting | Phase::Ending(_) | Phase::Closing, _) => {
+            (Phase::Greeting | Phase::Ending(_) | Phase::Lingering { .. } | Phase::Closing, _) => {
                 self.fail(slot, frame.correlation, DecodeError::HELLO_EXPECTED);
             }
         }
@@ -129,7 +137,7 @@ impl Service {
     fn fail(&mut self, slot: u32, correlation: u64, error: DecodeError) {
         self.metrics.faults[Protocol::Binary as usize].add(1);
         let connection = self.connections.at(slot);
-        connection.phase = Phase::Ending(Some(Fault { correlation, error }));
+        connection.phase = Phase::Ending(Some(Fault::Binary { correlation, error }));
         connection.reason = CloseReason::Fault;
         self.settle(slot);
     }
@@ -141,22 +149,26 @@ impl Service {
         self.queue_send(slot);
     }
 
-    /// Executes a request here, or sends it to the shard that owns its sale.
-    fn take(&mut self, slot: u32, correlation: u64, ask: Ask<'_>) {
-        let connection = self.connections.at(slot);
+    fn take_binary(&mut self, slot: u32, correlation: u64, ask: Ask<'_>) {
         if self.draining {
             return self.refuse(slot, correlation, Refusal::Draining);
         }
+        self.take(slot, 0, Form::Binary { correlation }, ask);
+    }
+
+    /// Executes a request here, or sends it to the shard that owns its sale.
+    pub(super) fn take(&mut self, slot: u32, sequence: u32, form: Form, ask: Ask<'_>) {
+        let reserved = form.reserved(ask);
+        let connection = self.connections.at(slot);
         connection.in_flight += 1;
-        let reserved = ask.reserved();
         connection.reserved += reserved;
         let id = ConnectionId { slot, generation: connection.generation };
-        let reply_to = ReplyTo { connection: id, reserved };
+        let reply_to = ReplyTo { connection: id, reserved, sequence };
         let owner = ask.sale().shard(self.config.shards);
         if owner == self.config.index {
-            self.execute(Destination::Local(reply_to), correlation, ask);
+            self.execute(Destination::Local(reply_to), form, ask);
         } else {
-            let mail = Mail::Request { reply_to, correlation, ask: ask.to_sent() };
+            let mail = Mail::Request { reply_to, form, ask: ask.to_sent() };
             self.mail[usize::from(owner.0)].push_back(mail);
             self.metrics.hops.add(1);
             self.hops_in_flight += 1;
@@ -166,16 +178,14 @@ impl Service {
     /// Mail from another shard.
     pub fn handle_mail(&mut self, from: ShardIndex, mail: Mail) {
         match mail {
-            Mail::Request { reply_to, correlation, ask } => {
+            Mail::Request { reply_to, form, ask } => {
                 let to = Destination::Remote(from, reply_to);
                 let ask = ask.as_ask();
-                self.asks(Protocol::Binary, ask.operation());
+                self.asks(form.protocol(), ask.operation());
                 if self.draining {
-                    let refused = Refusal::Draining;
-                    self.count(Verdict::Refused(refused.code()));
-                    self.answer(to, |out| encode_refusal(out, correlation, refused));
+                    self.refuse_at(to, form, Refusal::Draining);
                 } else {
-                    self.execute(to, correlation, ask);
+                    self.execute(to, form, ask);
                 }
             }
             Mail::Answer { reply_to, frames } => {
@@ -191,14 +201,14 @@ impl Service {
         self.log.has_room()
     }
 
-    fn execute(&mut self, to: Destination, correlation: u64, ask: Ask<'_>) {
+    fn execute(&mut self, to: Destination, form: Form, ask: Ask<'_>) {
         match ask {
-            Ask::Command(command) => self.execute_command(to, correlation, command),
-            Ask::Query(query) => self.execute_query(to, correlation, query),
+            Ask::Command(command) => self.execute_command(to, form, command),
+            Ask::Query(query) => self.execute_query(to, form, query),
         }
     }
 
-    fn execute_command(&mut self, to: Destination, correlation: u64, command: &Command) {
+    fn execute_command(&mut self, to: Destination, form: Form, command: &Command) {
         let now = self.log.now(self.clock);
         match self.engine.decide(command, now) {
             Ok(Decision::Commit(record)) => {
@@ -206,75 +216,68 @@ impl Service {
                 self.engine.apply(&record);
                 self.count(Verdict::Ok);
                 let answer = Answer { outcome: engine::outcome(&record), replayed: false };
-                self.answer(to, |out| encode_answer(out, correlation, &answer));
+                self.answer(to, |out, site| form.encode_answer(out, site, &answer));
             }
             Ok(Decision::Replayed(outcome)) => {
                 self.count(Verdict::Replayed);
                 let answer = Answer { outcome, replayed: true };
-                self.answer(to, |out| encode_answer(out, correlation, &answer));
+                self.answer(to, |out, site| form.encode_answer(out, site, &answer));
             }
-            Err(refusal) => {
-                self.count(Verdict::Refused(refusal.code()));
-                self.answer(to, |out| encode_refusal(out, correlation, refusal));
-            }
+            Err(refusal) => self.refuse_at(to, form, refusal),
         }
     }
 
-    fn execute_query(&mut self, to: Destination, correlation: u64, query: &Query) {
+    fn execute_query(&mut self, to: Destination, form: Form, query: &Query) {
         let now = self.log.now(self.clock);
         let mut out = std::mem::take(&mut self.scratch);
+        let site = &self.site;
         let read = match *query {
             Query::Availability { sale } => self.engine.availability(sale).map(|items| {
-                encode_availability(&mut out, correlation, items);
+                form.encode_availability(&mut out, site, items);
             }),
             Query::Order { sale, order } => self.engine.order(sale, order, now).map(|order| {
-                let head = OrderHead {
-                    order: order.order(),
-                    account: order.account(),
-                    state: order.state(),
-                    expires_at: order.expires_at(),
-                };
-                encode_order(&mut out, correlation, false, &head, order.lines());
+                form.encode_order(&mut out, site, &order);
             }),
             Query::Request { intent } => self.engine.request(intent).map(|answer| {
-                encode_answer(&mut out, correlation, &answer);
+                form.encode_answer(&mut out, site, &answer);
             }),
             Query::Stats { sale } => self.engine.stats(sale, now).map(|stats| {
                 let answer = Answer { outcome: Outcome::Stats(stats), replayed: false };
-                encode_answer(&mut out, correlation, &answer);
+                form.encode_answer(&mut out, site, &answer);
             }),
         };
         match read {
             Ok(()) => {
                 self.count(Verdict::Ok);
-                self.answer(to, |waiting| waiting.extend_from_slice(&out));
+                self.answer(to, |waiting, _| waiting.extend_from_slice(&out));
             }
-            Err(refusal) => {
-                self.count(Verdict::Refused(refusal.code()));
-                self.answer(to, |out| encode_refusal(out, correlation, refusal));
-            }
+            Err(refusal) => self.refuse_at(to, form, refusal),
         }
         out.clear();
         self.scratch = out;
     }
 
+    pub(super) fn refuse_at(&mut self, to: Destination, form: Form, refusal: Refusal) {
+        self.count(Verdict::Refused(refusal.code()));
+        self.answer(to, |out, site| form.encode_refusal(out, site, refusal));
+    }
+
     /// Gives an answer as soon as the state that it saw is durable.
-    fn answer(&mut self, to: Destination, encode: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(parked) = self.log.parking() {
-            parked.push(to, &self.asking, encode);
+    pub(super) fn answer(&mut self, to: Destination, encode: impl FnOnce(&mut Vec<u8>, &Site)) {
+        let Self { log, connections, site, asking, answered, .. } = self;
+        if let Some(parked) = log.parking() {
+            parked.push(to, asking, |out| encode(out, site));
             return;
         }
-        self.answered.add(self.asking.arrived);
+        answered.add(asking.arrived);
         if let Destination::Local(reply_to) = to {
             let slot = reply_to.connection.slot;
-            let connection = self.connections.at(slot);
-            encode(&mut connection.output);
-            connection.in_flight -= 1;
-            connection.reserved -= reply_to.reserved;
-            self.queue_send(slot);
+            if connections.at(slot).take_answer(reply_to, |out| encode(out, site)) {
+                self.queue_send(slot);
+            }
         } else {
             let mut out = Vec::new();
-            encode(&mut out);
+            encode(&mut out, site);
             self.deliver(to, &out);
         }
     }

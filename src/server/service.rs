@@ -8,22 +8,28 @@
 //! filling batch and the mailboxes allow, and the rest of its bytes wait ([`Service::may_take`]).
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::commit::{CommitQueue, Destination, Write};
-use super::connection::{ConnectionId, Connections, Phase};
+use super::connection::{ConnectionId, Connections, Fault, Phase};
+use super::documents::Documents;
+use super::exchange::{Exchange, HTTP_IN_FLIGHT_MAX};
 use super::mail::{Frames, MAILBOX_MESSAGES, Mail};
 use super::metrics::{Arrivals, Asking, CloseReason, ShardMetrics, SlowLog, StockScan, StockTable};
 use crate::admission::keys::Keys;
+use crate::admission::peer::TrustedProxies;
+use crate::admission::token::{TokenChecker, TokenRules};
 use crate::engine::Engine;
 use crate::model::{ShardIndex, TimeMs};
 use crate::protocol::binary::{REQUEST_BYTES_MAX, Welcome, encode_error, intents};
+use crate::protocol::http::{Cors, DateText, HttpFault, Reply, Site, encode_fault};
 use crate::runtime::AlignedBuffer;
 use crate::wal::{LogWriter, Segment};
 
-/// Requests of one connection that may be unanswered; then it is not read.
+/// Requests of one binary connection that may be unanswered; then it is not read.
 pub const IN_FLIGHT_MAX: u32 = 1024;
 
 /// Unsent answers of one connection, in bytes, with what is reserved for large ones that are
@@ -42,6 +48,12 @@ const SWEEP_PER_TURN: u32 = 512;
 /// How long a connection of a stopping server says nothing before it is closed: what its peer
 /// had sent when the server was told to stop has arrived by then.
 const DRAIN_QUIET: Duration = Duration::from_millis(50);
+
+/// How long a peer has to end its side after the server has ended its own.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// What is thrown away of it meanwhile, in bytes; then the connection is closed hard.
+const LINGER_BYTES_MAX: u32 = 1 << 20;
 
 /// How often every connection's time-outs are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,14 +75,39 @@ pub struct ServiceConfig {
     pub connections_max: usize,
     /// A connection that sends no whole request for so long, with nothing in flight, is closed.
     pub idle_timeout: Duration,
+    /// An HTTP request that was begun and is not whole after so long is refused.
+    pub request_timeout: Duration,
     /// A connection that does not take its answers for so long is closed.
     pub send_timeout: Duration,
     /// The answer to Hello, but for the scopes.
     pub welcome: Welcome,
-    /// The keys; without any, everybody who can connect may do everything.
+    /// The keys; without any, everybody who can connect may do everything, but that over HTTP a
+    /// buyer needs a token where there are rules for them.
     pub keys: Option<Arc<Keys>>,
     /// An answer that takes longer than this is reported; without it, none is.
     pub slow_request: Option<Duration>,
+    /// Which buyers' tokens hold; without any, none does.
+    pub token_rules: Option<Arc<TokenRules>>,
+    /// The proxies whose word on a client's address counts.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether each HTTP connection of such a proxy starts with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// The web origins that may read answers over HTTP.
+    pub cors: Cors,
+    /// What is served over HTTP as it is.
+    pub documents: Arc<Documents>,
+}
+
+/// What is spoken on a connection; its listener says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// The binary protocol.
+    Binary,
+    /// HTTP/1.1.
+    Http {
+        /// The address of the socket's other end.
+        peer: SocketAddr,
+    },
 }
 
 /// Whether a connection's socket is to be read.
@@ -92,9 +129,14 @@ pub struct Service {
     pub(super) clock: TimeMs,
     pub(super) monotonic: Duration,
     pub(super) draining: bool,
+    /// Checks buyers' tokens.
+    pub(super) tokens: Option<TokenChecker>,
+    /// What every HTTP answer says.
+    pub(super) site: Site,
     pub(super) to_send: VecDeque<u32>,
     pub(super) stalled: VecDeque<u32>,
     pub(super) reading: VecDeque<(u32, Reading)>,
+    pub(super) finishing: VecDeque<u32>,
     pub(super) closing: VecDeque<u32>,
     /// Mail for each shard, in order; the one for this shard stays empty.
     pub(super) mail: Vec<VecDeque<Mail>>,
@@ -124,16 +166,18 @@ impl Service {
         let shards = usize::from(config.shards.get());
         Self {
             connections: Connections::new(config.connections_max),
-            slow: SlowLog::new(config.slow_request),
-            config,
             engine,
             log: CommitQueue::new(log),
             clock: TimeMs(0),
             monotonic: Duration::ZERO,
             draining: false,
+            tokens: config.token_rules.clone().map(TokenChecker::new),
+            slow: SlowLog::new(config.slow_request),
+            site: Site { date: DateText::new(TimeMs(0)), cors: config.cors.clone() },
             to_send: VecDeque::new(),
             stalled: VecDeque::new(),
             reading: VecDeque::new(),
+            finishing: VecDeque::new(),
             closing: VecDeque::new(),
             mail: (0..shards).map(|_| VecDeque::new()).collect(),
             scratch: Vec::new(),
@@ -148,6 +192,7 @@ impl Service {
             sweep_next: 0,
             sweep_due: Duration::ZERO,
             expiries_wait: false,
+            config,
         }
     }
 
@@ -157,21 +202,38 @@ impl Service {
         self.clock = self.clock.max(clock);
         self.monotonic = monotonic;
         self.asking.arrived = monotonic;
+        if self.site.date.is_stale(self.clock) {
+            self.site.date = DateText::new(self.clock);
+        }
     }
 
     /// A peer connected. `None`: there are too many, close its socket.
-    pub fn handle_open(&mut self) -> Option<ConnectionId> {
-        let opened = if self.draining { None } else { self.connections.open(self.monotonic) };
+    pub fn handle_open(&mut self, wire: Wire) -> Option<ConnectionId> {
+        let opened = if self.draining { None } else { self.open(wire) };
         let count =
             if opened.is_some() { &self.metrics.accepted } else { &self.metrics.turned_away };
         count.add(1);
         opened
     }
 
+    fn open(&mut self, wire: Wire) -> Option<ConnectionId> {
+        let http = match wire {
+            Wire::Binary => None,
+            Wire::Http { peer } => {
+                let awaits_proxy_header = self.awaits_proxy_header(peer.ip());
+                Some(Box::new(Exchange::new(peer, awaits_proxy_header)))
+            }
+        };
+        self.connections.open(http, self.monotonic)
+    }
+
     /// All bytes that are going to be handled in this turn, for a first look: what they will ask
     /// for is read into the caches together, rather than one miss after the other.
-    pub fn prepare<'a>(&self, received: impl Iterator<Item = &'a [u8]>) {
-        self.engine.prepare(received.flat_map(intents));
+    pub fn prepare<'a>(&self, received: impl Iterator<Item = (u32, &'a [u8])>) {
+        let is_binary =
+            |slot| self.connections.get(slot).is_some_and(|connection| connection.http.is_none());
+        let binary = received.filter(|(slot, _)| is_binary(*slot));
+        self.engine.prepare(binary.flat_map(|(_, bytes)| intents(bytes)));
     }
 
     /// Bytes arrived.
@@ -179,6 +241,14 @@ impl Service {
         let connection = self.connections.at(slot);
         match connection.phase {
             Phase::Ending(_) | Phase::Closing => return,
+            Phase::Lingering { discarded_bytes } => {
+                let discarded_bytes = discarded_bytes.saturating_add(bytes.len() as u32);
+                connection.phase = Phase::Lingering { discarded_bytes };
+                if discarded_bytes > LINGER_BYTES_MAX {
+                    self.close(slot);
+                }
+                return;
+            }
             Phase::Greeting | Phase::Serving(_) => {}
         }
         if connection.input.is_empty() {
@@ -203,15 +273,17 @@ impl Service {
     /// The peer sends nothing more, or receiving failed. What it asked is still answered.
     pub fn handle_end(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
-        if matches!(connection.phase, Phase::Greeting | Phase::Serving(_)) {
-            if connection.stalled {
-                // Its last requests wait in its input; the end comes behind them.
-                connection.ended = true;
-                return;
+        connection.ended = true;
+        match connection.phase {
+            // Its last requests wait in its input; the end comes behind them.
+            Phase::Greeting | Phase::Serving(_) if connection.stalled => {}
+            Phase::Greeting | Phase::Serving(_) => {
+                connection.phase = Phase::Ending(None);
+                self.settle(slot);
             }
-            connection.phase = Phase::Ending(None);
+            Phase::Ending(_) => self.settle(slot),
+            Phase::Lingering { .. } | Phase::Closing => self.close(slot),
         }
-        self.settle(slot);
     }
 
     /// A send ended. A failed one means that the peer is gone.
@@ -261,6 +333,7 @@ impl Service {
             self.stalled.retain(|queued| *queued != slot);
         }
         self.reading.retain(|(queued, _)| *queued != slot);
+        self.finishing.retain(|queued| *queued != slot);
     }
 
     /// The server stops: what was taken is answered, what comes is refused, then all is closed.
@@ -316,6 +389,11 @@ impl Service {
     /// The next connection that is to be read or not to be read any more.
     pub fn poll_reading(&mut self) -> Option<(u32, Reading)> {
         self.reading.pop_front()
+    }
+
+    /// The next connection whose sending side is to be ended.
+    pub fn poll_finish(&mut self) -> Option<u32> {
+        self.finishing.pop_front()
     }
 
     /// The next connection whose socket is to be closed; [`Self::handle_closed`] follows.
@@ -392,7 +470,9 @@ impl Service {
     pub(super) fn is_within_bounds(&self, slot: u32) -> bool {
         self.connections.get(slot).is_some_and(|connection| {
             let output = connection.output.len() + connection.reserved as usize;
-            connection.in_flight < IN_FLIGHT_MAX && output < OUTPUT_BYTES_MAX
+            let in_flight_max =
+                if connection.http.is_some() { HTTP_IN_FLIGHT_MAX } else { IN_FLIGHT_MAX };
+            connection.in_flight < in_flight_max && output < OUTPUT_BYTES_MAX
         })
     }
 
@@ -424,11 +504,37 @@ impl Service {
         if connection.in_flight > 0 || connection.sending {
             return;
         }
-        if let Some(fault) = fault {
-            encode_error(&mut connection.output, fault.correlation, fault.error);
-            connection.phase = Phase::Ending(None);
+        match fault {
+            Some(Fault::Binary { correlation, error }) => {
+                encode_error(&mut connection.output, correlation, error);
+            }
+            Some(Fault::Http(fault)) => {
+                encode_fault(&mut connection.output, &self.site, &Reply::LAST, fault);
+            }
+            None => {}
         }
-        if connection.output.is_empty() { self.close(slot) } else { self.queue_send(slot) }
+        connection.phase = Phase::Ending(None);
+        if !connection.output.is_empty() {
+            self.queue_send(slot);
+        } else if connection.ended {
+            self.close(slot);
+        } else {
+            self.linger(slot);
+        }
+    }
+
+    /// Ends the sending side and waits for the peer to end its own.
+    fn linger(&mut self, slot: u32) {
+        let monotonic = self.monotonic;
+        let connection = self.connections.at(slot);
+        connection.phase = Phase::Lingering { discarded_bytes: 0 };
+        connection.active_at = monotonic;
+        connection.input = Vec::new();
+        if connection.paused {
+            connection.paused = false;
+            self.reading.push_back((slot, Reading::Resume));
+        }
+        self.finishing.push_back(slot);
     }
 
     pub(super) fn close(&mut self, slot: u32) {
@@ -447,19 +553,25 @@ impl Service {
         let end = self.connections.slots().min(self.sweep_next.saturating_add(SWEEP_PER_TURN));
         for slot in self.sweep_next..end {
             let Some(connection) = self.connections.get(slot) else { continue };
+            let quiet = self.monotonic.saturating_sub(connection.active_at);
             let is_over = if connection.sending {
                 self.monotonic.saturating_sub(connection.sent_at) >= self.config.send_timeout
+            } else if let Phase::Lingering { .. } = connection.phase {
+                quiet >= LINGER_TIME
             } else {
                 let timeout = if self.draining { DRAIN_QUIET } else { self.config.idle_timeout };
-                !connection.is_waited_for()
-                    && self.monotonic.saturating_sub(connection.active_at) >= timeout
+                !connection.is_waited_for() && quiet >= timeout
             };
+            let reason = match (connection.sending, self.draining) {
+                (true, _) => CloseReason::SlowReader,
+                (false, _) if connection.phase.is_over() => connection.reason,
+                (false, true) => CloseReason::Stopping,
+                (false, false) => CloseReason::Idle,
+            };
+            if !is_over && self.is_overdue(slot) {
+                self.fail_http(slot, HttpFault::Timeout);
+            }
             if is_over {
-                let reason = match (connection.sending, self.draining) {
-                    (true, _) => CloseReason::SlowReader,
-                    (false, true) => CloseReason::Stopping,
-                    (false, false) => CloseReason::Idle,
-                };
                 self.connections.at(slot).reason = reason;
                 self.close(slot);
             }
@@ -485,10 +597,8 @@ pub(super) fn deliver(
         Destination::Local(reply_to) => {
             // Its peer may have gone without waiting for the answer.
             let Some(connection) = connections.find(reply_to.connection) else { return };
-            connection.output.extend_from_slice(bytes);
-            connection.in_flight -= 1;
-            connection.reserved -= reply_to.reserved;
-            if !connection.queued {
+            let is_sent = connection.take_answer(reply_to, |out| out.extend_from_slice(bytes));
+            if is_sent && !connection.queued {
                 connection.queued = true;
                 to_send.push_back(reply_to.connection.slot);
             }
@@ -501,7 +611,7 @@ pub(super) fn deliver(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::metrics::{Operation, Protocol};
     use super::*;
     use crate::engine::HashSeed;
@@ -519,18 +629,26 @@ mod tests {
     const SLOW: Duration = Duration::from_millis(5);
 
     /// A shard whose sends and log writes end when the test says so.
-    struct Desk {
-        service: Service,
-        slot: u32,
-        sending: Option<Vec<u8>>,
-        writing: Option<Write>,
+    pub(in crate::server) struct Desk {
+        pub service: Service,
+        pub slot: u32,
+        pub sending: Option<Vec<u8>>,
+        pub writing: Option<Write>,
     }
 
     impl Desk {
         /// With one connection that was let in.
         fn new() -> Self {
+            Self::with(NonZeroU16::MIN, |_| {})
+        }
+
+        /// The first of so many shards, set up differently.
+        pub(in crate::server) fn with(
+            shards: NonZeroU16,
+            change: impl FnOnce(&mut ServiceConfig),
+        ) -> Self {
             let segment = Segment { index: SegmentIndex::FIRST, bytes: 64 << 20 };
-            let (shard, shards) = (ShardIndex(0), NonZeroU16::MIN);
+            let shard = ShardIndex(0);
             let log = LogWriter::new(&Recovered {
                 identity: Identity { log: LogId(1), shard, shards },
                 segment,
@@ -552,19 +670,26 @@ mod tests {
                 boot: 1,
                 ports: vec![1],
             };
-            let config = ServiceConfig {
+            let mut config = ServiceConfig {
                 index: shard,
                 shards,
                 connections_max: 101,
                 idle_timeout: 300 * SECOND,
+                request_timeout: 10 * SECOND,
                 send_timeout: 10 * SECOND,
                 welcome,
                 keys: None,
                 slow_request: Some(SLOW),
+                token_rules: None,
+                trusted_proxies: TrustedProxies::default(),
+                proxy_protocol: false,
+                cors: Cors::default(),
+                documents: Arc::default(),
             };
+            change(&mut config);
             let mut service = Service::new(config, Engine::new(HashSeed([1, 2])), log);
             service.handle_time(TimeMs(1), SECOND);
-            let slot = service.handle_open().expect("there is room").slot;
+            let slot = service.handle_open(Wire::Binary).expect("there is room").slot;
             let mut desk = Self { service, slot, sending: None, writing: None };
             desk.receive(|out| encode_hello(out, 1, &Hello { key: b"", name: "" }));
             desk.poll();
@@ -572,7 +697,7 @@ mod tests {
             desk
         }
 
-        fn receive(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        pub(in crate::server) fn receive(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
             let mut bytes = Vec::new();
             encode(&mut bytes);
             self.service.handle_bytes(self.slot, &bytes);
@@ -589,7 +714,7 @@ mod tests {
         }
 
         /// Takes what is to be done.
-        fn poll(&mut self) {
+        pub(in crate::server) fn poll(&mut self) {
             if self.writing.is_none() {
                 self.writing = self.service.poll_write();
             }
@@ -599,7 +724,7 @@ mod tests {
         }
 
         /// Ends the send; what it sent.
-        fn sent(&mut self) -> Vec<Response> {
+        pub(in crate::server) fn sent(&mut self) -> Vec<Response> {
             let buffer = self.sending.take().expect("a send is in flight");
             let mut responses = Vec::new();
             let mut rest = &buffer[..];
@@ -611,7 +736,7 @@ mod tests {
             responses
         }
 
-        fn written(&mut self) {
+        pub(in crate::server) fn written(&mut self) {
             let write = self.writing.take().expect("a write is in flight");
             self.service.handle_written(write.buffer);
         }
@@ -794,7 +919,7 @@ mod tests {
         let answer_bytes = 64 * 1024;
         let query = Query::Availability { sale: SALE };
         for _ in 0..100 {
-            desk.slot = desk.service.handle_open().expect("there is room").slot;
+            desk.slot = desk.service.handle_open(Wire::Binary).expect("there is room").slot;
             desk.receive(|out| encode_hello(out, 1, &Hello { key: b"", name: "" }));
             let before = desk.service.log.parked_bytes();
             desk.receive_queries(IN_FLIGHT_MAX, query);
@@ -856,9 +981,13 @@ mod tests {
             while let Some((slot, buffer)) = desk.service.poll_send() {
                 desk.service.handle_sent(slot, buffer, true);
             }
-            let slot = desk.service.poll_close().expect("it is over");
+            let slot = desk.service.poll_close().unwrap_or_else(|| {
+                // Where it was told of its fault, the peer goes first.
+                desk.service.handle_end(desk.slot);
+                desk.service.poll_close().expect("it is over")
+            });
             desk.service.handle_closed(slot);
-            desk.slot = desk.service.handle_open().expect("there is room").slot;
+            desk.slot = desk.service.handle_open(Wire::Binary).expect("there is room").slot;
         };
         desk.service.handle_end(desk.slot);
         end(&mut desk);
@@ -873,7 +1002,7 @@ mod tests {
         assert_eq!(closed(CloseReason::Idle), 1);
         assert_eq!((metrics.accepted.value(), metrics.turned_away.value()), (4, 0));
         desk.service.handle_drain();
-        assert!(desk.service.handle_open().is_none());
+        assert!(desk.service.handle_open(Wire::Binary).is_none());
         assert_eq!(metrics.turned_away.value(), 1);
     }
 

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::error::ServerError;
 use super::mail::Mail;
 use super::metrics::{SlowRequest, StockTable};
-use super::service::{Reading, Service};
+use super::service::{Reading, Service, Wire};
 use crate::model::{ShardIndex, TimeMs};
 use crate::runtime::file::SyncMethod;
 use crate::runtime::{
@@ -83,6 +83,15 @@ pub struct Peer {
 /// Tells the control plane something and rings its bell.
 pub type Reporter = Box<dyn FnMut(Report) + Send>;
 
+/// A socket on which connections arrive.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Whether HTTP is spoken on it; else the binary protocol.
+    pub is_http: bool,
+}
+
 /// A connection's socket, and what is in flight on it.
 #[derive(Debug)]
 struct Socket {
@@ -106,7 +115,7 @@ pub struct Shard<C> {
     /// Wakes this thread.
     pub wakeup: Wakeup,
     /// The listening sockets.
-    pub listeners: Vec<OwnedFd>,
+    pub listeners: Vec<Listener>,
     /// The log's open segments, the one that is written first.
     pub segments: VecDeque<(SegmentIndex, File)>,
     /// How writes become durable.
@@ -176,14 +185,16 @@ impl<C: Clock> Shard<C> {
     fn accept(&mut self, listener: usize) {
         // Listeners' tokens count down below the log's.
         let token = Token(LOG_TOKEN.0 - 1 - listener as u32);
-        let accepting = self.ring.accept(self.listeners[listener].as_fd(), token);
+        let accepting = self.ring.accept(self.listeners[listener].socket.as_fd(), token);
         self.state.accepting[listener] = Some(accepting);
     }
 
     /// Has the tables at hand for everything that arrived together.
     fn prepare(&self, events: &[Event]) {
         self.service.prepare(events.iter().filter_map(|event| match event {
-            Event::Received { bytes: Ok(Some(received)), .. } => Some(self.ring.received(received)),
+            Event::Received { token, bytes: Ok(Some(received)), .. } => {
+                Some((token.0, self.ring.received(received)))
+            }
             _ => None,
         }));
     }
@@ -193,7 +204,7 @@ impl<C: Clock> Shard<C> {
             Event::Accepted { token, socket, more } => {
                 let listener = (LOG_TOKEN.0 - 1 - token.0) as usize;
                 match socket {
-                    Ok(socket) => self.open(socket),
+                    Ok(socket) => self.open(socket, listener),
                     // The server stops, and accepts no more.
                     Err(_) if self.listeners.is_empty() => {}
                     Err(error) => tracing::warn!(%error, "cannot accept a connection"),
@@ -226,9 +237,18 @@ impl<C: Clock> Shard<C> {
         Ok(())
     }
 
-    fn open(&mut self, socket: OwnedFd) {
+    fn open(&mut self, socket: OwnedFd, listener: usize) {
+        // No listener is left in a server that stops; what it still accepts is closed.
+        let Some(is_http) = self.listeners.get(listener).map(|from| from.is_http) else { return };
+        let wire = if is_http {
+            // Without an address the peer is gone already.
+            let Ok(peer) = net::peer(&socket) else { return };
+            Wire::Http { peer }
+        } else {
+            Wire::Binary
+        };
         // Without room the socket is dropped, and so closed.
-        let Some(id) = self.service.handle_open() else { return };
+        let Some(id) = self.service.handle_open(wire) else { return };
         let receiving = Some(self.ring.receive(socket.as_fd(), Token(id.slot)));
         let slot = id.slot as usize;
         if self.state.sockets.len() <= slot {
@@ -351,6 +371,9 @@ impl<C: Clock> Shard<C> {
                 (Reading::Pause, Some(receiving)) => self.ring.cancel(receiving),
                 _ => self.read_on(slot),
             }
+        }
+        while let Some(slot) = self.service.poll_finish() {
+            net::finish(&self.socket(slot).fd);
         }
         while let Some(slot) = self.service.poll_close() {
             let socket = self.socket(slot);

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -14,14 +13,16 @@ use std::time::{Duration, Instant};
 use super::calibrate::calibrate;
 use super::config::{SHARDS_MAX, ServerConfig};
 use super::datadir::{DataDir, NewLog};
+use super::documents::Documents;
 use super::error::ServerError;
 use super::mail::{MAILBOX_MESSAGES, Mail};
 use super::metrics::ShardMetrics;
 use super::service::{IN_FLIGHT_MAX, Service, ServiceConfig};
-use super::shard::{LoopState, Order, Peer, Reporter, Shard};
+use super::shard::{Listener, LoopState, Order, Peer, Reporter, Shard};
 use crate::engine::{Engine, HashSeed};
 use crate::model::{Scopes, ShardIndex};
 use crate::protocol::binary::{FRAME_BYTES_MAX, VERSION, Welcome};
+use crate::protocol::http::Cors;
 use crate::runtime::file::{SyncMethod, open_direct};
 use crate::runtime::mailbox::mailbox;
 use crate::runtime::net::{self, Listeners};
@@ -48,6 +49,8 @@ const ORDERS_MAX: usize = 64;
 pub struct Started {
     /// Where every shard listens.
     pub address: SocketAddr,
+    /// Where every shard speaks HTTP.
+    pub http: SocketAddr,
     /// Where each shard listens alone.
     pub shard_addresses: Vec<SocketAddr>,
     /// The shards.
@@ -92,7 +95,7 @@ struct Assignment {
     cpu: usize,
     identity: Identity,
     directory: PathBuf,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Listener>,
     service: ServiceConfig,
     peers: Vec<Peer>,
     orders: Inbox<Order>,
@@ -109,14 +112,14 @@ pub fn start(
     reporter: impl FnMut() -> Result<Reporter, ServerError>,
     fatal: fn(&ServerError) -> !,
 ) -> Result<Started, ServerError> {
-    if config.keys.is_none() && !config.binary.ip().is_loopback() {
-        return Err(ServerError::NeedsKeys { address: config.binary });
-    }
+    check_reach(config)?;
+    let cors = Cors::new(&config.cors_origins)?;
     let data_dir = open_data_dir(config)?;
     let shards = data_dir.shards();
-    let (all, own) = listen(config.binary, shards)?;
-    let (address, shard_addresses) = (all.address, own.iter().map(|own| own.address).collect());
-    let (assignments, orders) = assign(config, &data_dir, all, own, reporter)?;
+    let listening = listen(config, shards)?;
+    let (address, http) = (listening.binary.address, listening.http.address);
+    let shard_addresses = listening.own.iter().map(|own| own.address).collect();
+    let (assignments, orders) = assign(config, &data_dir, listening, &cors, reporter)?;
     // After `assign`, which keeps this thread's children to the server's CPUs.
     huge::start_warming().map_err(ServerError::system("start a thread"))?;
     let (ready_sender, ready) = mpsc::channel();
@@ -145,25 +148,27 @@ pub fn start(
         let (log, metrics) = prepared.expect("each shard reported");
         StartedShard { index: ShardIndex(number as u16), orders, thread, log, metrics }
     });
-    Ok(Started { address, shard_addresses, shards: shards.collect(), data_dir })
+    Ok(Started { address, http, shard_addresses, shards: shards.collect(), data_dir })
 }
 
 /// What each shard's thread is given, and by what it takes orders.
 fn assign(
     config: &ServerConfig,
     data_dir: &DataDir,
-    all: Listeners,
-    own: Vec<Listeners>,
+    listening: Listening,
+    cors: &Cors,
     mut reporter: impl FnMut() -> Result<Reporter, ServerError>,
 ) -> Result<(Vec<Assignment>, Vec<Outbox<Order>>), ServerError> {
     let shards = data_dir.shards();
+    let token_rules = config.token_rules();
+    let documents = Arc::new(Documents::shipped());
     let cpus = choose_cpus(config, shards)?;
-    let welcome = welcome(&own)?;
+    let welcome = welcome(&listening.own)?;
     let (peers, wakeups) = connect_shards(shards)?;
     let mut assignments = Vec::new();
     let mut orders = Vec::new();
-    let parts = all.sockets.into_iter().zip(own).zip(peers).zip(wakeups).enumerate();
-    for (number, (((shared, own), peers), wakeup)) in parts {
+    let parts = listening.by_shard().zip(peers).zip(wakeups).enumerate();
+    for (number, ((listeners, peers), wakeup)) in parts {
         let index = ShardIndex(number as u16);
         let log = LogId(data_dir.log_id(index));
         let (outbox, inbox) = mailbox(ORDERS_MAX, wakeup.clone());
@@ -173,16 +178,22 @@ fn assign(
             cpu: cpus[number % cpus.len()],
             identity: Identity { log, shard: index, shards },
             directory: data_dir.shard_directory(index),
-            listeners: std::iter::once(shared).chain(own.sockets).collect(),
+            listeners,
             service: ServiceConfig {
                 index,
                 shards,
                 connections_max: config.connections_max.div_ceil(usize::from(shards.get())),
                 idle_timeout: config.idle_timeout,
+                request_timeout: config.request_timeout,
                 send_timeout: config.send_timeout,
                 welcome: Welcome { shard: index, ..welcome.clone() },
                 keys: config.keys.clone(),
                 slow_request: config.slow_request,
+                token_rules: token_rules.clone(),
+                trusted_proxies: config.trusted_proxies.clone(),
+                proxy_protocol: config.proxy_protocol,
+                cors: cors.clone(),
+                documents: Arc::clone(&documents),
             },
             peers,
             orders: inbox,
@@ -191,6 +202,18 @@ fn assign(
         });
     }
     Ok((assignments, orders))
+}
+
+/// Whoever can reach a listener needs a credential: over HTTP a key or a buyer's token.
+fn check_reach(config: &ServerConfig) -> Result<(), ServerError> {
+    let has_keys = config.keys.is_some();
+    let has_either = has_keys || config.token_keys.is_some();
+    for (address, is_guarded) in [(config.binary, has_keys), (config.http, has_either)] {
+        if !is_guarded && !address.ip().is_loopback() {
+            return Err(ServerError::NeedsKeys { address });
+        }
+    }
+    Ok(())
 }
 
 fn open_data_dir(config: &ServerConfig) -> Result<DataDir, ServerError> {
@@ -231,26 +254,47 @@ fn choose_cpus(config: &ServerConfig, shards: NonZeroU16) -> Result<Vec<usize>, 
     Ok(cpus)
 }
 
-fn listen(
-    address: SocketAddr,
-    shards: NonZeroU16,
-) -> Result<(Listeners, Vec<Listeners>), ServerError> {
-    let listen = |address, count| {
-        net::listen(address, count).map_err(|source| ServerError::Listen { address, source })
+/// The sockets of all shards.
+struct Listening {
+    /// Those that share the port of `--binary`.
+    binary: Listeners,
+    /// Each shard's own.
+    own: Vec<Listeners>,
+    /// Those that share the port of `--http`.
+    http: Listeners,
+}
+
+impl Listening {
+    fn by_shard(self) -> impl Iterator<Item = Vec<Listener>> {
+        let parts = self.binary.sockets.into_iter().zip(self.own).zip(self.http.sockets);
+        parts.map(|((shared, own), http)| {
+            let binary = std::iter::once(shared).chain(own.sockets);
+            let binary = binary.map(|socket| Listener { socket, is_http: false });
+            binary.chain([Listener { socket: http, is_http: true }]).collect()
+        })
+    }
+}
+
+fn listen(config: &ServerConfig, shards: NonZeroU16) -> Result<Listening, ServerError> {
+    let listen = |address, flag, count| {
+        net::listen(address, count).map_err(|source| ServerError::Listen { address, flag, source })
     };
-    let all = listen(address, usize::from(shards.get()))?;
+    let address = config.binary;
+    let binary = listen(address, "--binary", usize::from(shards.get()))?;
     let own = (1..=shards.get()).map(|offset| {
         if address.port() == 0 {
-            return listen(address, 1);
+            return listen(address, "--binary", 1);
         }
         let port = address.port().checked_add(offset).ok_or_else(|| {
             let reason = format!("there is no port {offset} behind it for shard {}", offset - 1);
             let source = io::Error::new(io::ErrorKind::InvalidInput, reason);
-            ServerError::Listen { address, source }
+            ServerError::Listen { address, flag: "--binary", source }
         })?;
-        listen(SocketAddr::new(address.ip(), port), 1)
+        listen(SocketAddr::new(address.ip(), port), "--binary", 1)
     });
-    Ok((all, own.collect::<Result<_, _>>()?))
+    let own = own.collect::<Result<_, _>>()?;
+    let http = listen(config.http, "--http", usize::from(shards.get()))?;
+    Ok(Listening { binary, own, http })
 }
 
 // The answer to Hello lists a port for each shard.

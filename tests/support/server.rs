@@ -36,15 +36,17 @@ pub fn temporary_dir() -> TempDir {
 #[derive(Clone, Debug)]
 pub struct Serve {
     flags: Vec<(String, String)>,
+    switches: Vec<String>,
 }
 
 impl Serve {
     /// On this data directory, with one shard and a port of the system's choice.
     pub fn on(data_dir: &Path) -> Self {
-        Self { flags: Vec::new() }
+        Self { flags: Vec::new(), switches: Vec::new() }
             .with("--data-dir", data_dir.to_str().expect("the path is UTF-8"))
             .with("--shards", "1")
             .with("--binary", "127.0.0.1:0")
+            .with("--http", "127.0.0.1:0")
             .with("--segment-bytes", &SEGMENT_BYTES.to_string())
     }
 
@@ -52,6 +54,12 @@ impl Serve {
     pub fn with(mut self, flag: &str, value: &str) -> Self {
         self.flags.retain(|(known, _)| known != flag);
         self.flags.push((flag.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a flag that has no value.
+    pub fn with_switch(mut self, flag: &str) -> Self {
+        self.switches.push(flag.to_owned());
         self
     }
 
@@ -68,6 +76,7 @@ impl Serve {
         for (flag, value) in &self.flags {
             command.args([flag, value]);
         }
+        command.args(&self.switches);
         command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -149,6 +158,7 @@ pub fn first_words(mut command: Command) -> Refused {
 #[derive(Clone, Debug, Default)]
 struct Listening {
     binary: Option<SocketAddr>,
+    http: Option<SocketAddr>,
     shards: Vec<SocketAddr>,
 }
 
@@ -193,6 +203,11 @@ impl Server {
     /// Where the binary protocol listens.
     pub fn address(&self) -> SocketAddr {
         self.listening.binary.expect("a server that is ready listens")
+    }
+
+    /// Where HTTP listens.
+    pub fn http_address(&self) -> SocketAddr {
+        self.listening.http.expect("a server that is ready listens")
     }
 
     /// The port of one shard's own.
@@ -305,7 +320,7 @@ fn launch(serve: &Serve, log: &Arc<Mutex<String>>) -> Launched {
     }
 }
 
-/// Reads `listening binary ADDR`, `listening shard N ADDR` and `ready`.
+/// Reads `listening binary ADDR`, `listening shard N ADDR`, `listening http ADDR` and `ready`.
 fn read_until_ready(said: &Receiver<String>) -> Result<Listening, String> {
     let deadline = Instant::now() + PATIENCE;
     let mut listening = Listening::default();
@@ -319,6 +334,7 @@ fn read_until_ready(said: &Receiver<String>) -> Result<Listening, String> {
         let address = |text: &str| text.parse().map_err(|error| format!("{line:?}: {error}"));
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["listening", "binary", at] => listening.binary = Some(address(at)?),
+            ["listening", "http", at] => listening.http = Some(address(at)?),
             ["listening", "shard", shard, at] => {
                 if shard != listening.shards.len().to_string() {
                     return Err(format!("{line:?} is out of order"));

@@ -76,7 +76,17 @@ impl Drop for ServerProcess {
 fn spawn(data_dir: &Path, shards: NonZeroU16, cpus: &str) -> Result<(Child, SocketAddr), Failed> {
     let start = || -> std::io::Result<(Child, Option<SocketAddr>)> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve", "--binary", "127.0.0.1:0", "--log", "warn", "--cpus", cpus])
+            .args([
+                "serve",
+                "--binary",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--log",
+                "warn",
+                "--cpus",
+                cpus,
+            ])
             .args(["--shards", &shards.to_string()])
             .arg("--data-dir")
             .arg(data_dir)

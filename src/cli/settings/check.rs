@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::{Problem, Resolved, Settings};
 use crate::admission::keys::Keys;
+use crate::cli::token::load_token_keys;
 use crate::runtime::cpu;
 use crate::server::config::AdminAddress;
 
@@ -43,8 +44,8 @@ pub fn check(resolved: &Resolved) -> Vec<Problem> {
         complain("keys", problem);
     }
     for path in &settings.token_keys {
-        if let Some(problem) = unreadable(path) {
-            complain("token_keys", problem);
+        if let Err(failed) = load_token_keys(std::slice::from_ref(path)) {
+            complain("token_keys", failed.message);
         }
     }
     if settings.token_keys.is_empty() {
@@ -133,14 +134,6 @@ fn clashes(settings: &Settings) -> Vec<(&'static str, String)> {
 
 fn is_any(address: SocketAddr) -> bool {
     address.ip().is_unspecified()
-}
-
-fn unreadable(path: &Path) -> Option<String> {
-    match fs::read(path) {
-        Ok(bytes) if bytes.is_empty() => Some(format!("{}: the file is empty", path.display())),
-        Ok(_) => None,
-        Err(error) => Some(format!("{}: cannot read it: {error}", path.display())),
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //! Every source of a setting (file, environment, flag) ends as text that is held against the
 //! same kind, so that no source allows what another refuses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
+use crate::admission::peer::Cidr;
 use crate::runtime::cpu;
 use crate::server::config::AdminAddress;
 
@@ -53,7 +54,7 @@ impl Kind {
             Self::Address => text.parse::<SocketAddr>().is_ok(),
             Self::AdminAddress => AdminAddress::parse(text).is_some(),
             Self::CpuList => cpu::parse_list(text).is_some(),
-            Self::Network => is_network(text),
+            Self::Network => text.parse::<Cidr>().is_ok(),
             Self::WebOrigin => is_web_origin(text),
             Self::Number { least, most, multiple_of } => text
                 .parse()
@@ -94,16 +95,6 @@ impl Kind {
             _ => serde_json::Value::from(text).to_string(),
         }
     }
-}
-
-fn is_network(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
-    let most = match address.parse() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    bits.parse().is_ok_and(|bits: u8| bits <= most)
 }
 
 /// A scheme and a host with an optional port, as a browser sends it: without a path.

@@ -16,7 +16,7 @@ use self::text::Samples;
 use crate::model::ShardIndex;
 use crate::runtime::file::SyncMethod;
 use crate::runtime::process::ProcessFacts;
-use crate::server::metrics::{ShardMetrics, StockTable};
+use crate::server::metrics::{ShardMetrics, SlowRequest, StockTable};
 
 /// The numbers of one shard.
 #[derive(Clone, Copy, Debug)]
@@ -53,4 +53,103 @@ pub fn render(numbers: &Numbers<'_>) -> String {
         (family.samples)(&mut samples, numbers);
     }
     out
+}
+
+/// The line of the slow-request log. The shard sends few of them, and says how many it kept back.
+pub fn log_slow(shard: ShardIndex, slow: &SlowRequest) {
+    let in_ms = |time: std::time::Duration| time.as_micros() as f64 / 1e3;
+    tracing::warn!(
+        shard = shard.0,
+        protocol = slow.protocol.label(),
+        operation = slow.operation.label(),
+        took_ms = in_ms(slow.took),
+        log_write_ms = in_ms(slow.log_write),
+        suppressed = slow.suppressed,
+        "a slow request"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ItemId, SaleId, SaleState};
+    use crate::server::metrics::{ItemStock, SALES_LISTED_MAX, SaleStock, Units};
+
+    fn stock(first: u64, sales: u64, units: Units) -> StockTable {
+        let mut table = StockTable::with_room();
+        for sale in (first..first + sales).map(SaleId) {
+            table.sales.push(SaleStock { sale, state: SaleState::Open, units, holds: 1 });
+            table.items.push(ItemStock { sale, item: ItemId(1), units });
+        }
+        table.holds = sales;
+        table
+    }
+
+    fn rendered(stocks: &[StockTable]) -> String {
+        let metrics = ShardMetrics::default();
+        metrics.connections.set(3);
+        metrics.answers.record(100, 7);
+        let shards: Vec<_> = stocks
+            .iter()
+            .zip(0..)
+            .map(|(stock, index)| ShardNumbers {
+                index: ShardIndex(index),
+                sync: SyncMethod::DataSync,
+                metrics: &metrics,
+                stock: Some(stock),
+            })
+            .collect();
+        let process = ProcessFacts { resident_bytes: Some(4096), ..ProcessFacts::default() };
+        render(&Numbers { shards: &shards, process: &process, is_ready: true, scrapes: 1 })
+    }
+
+    #[track_caller]
+    fn assert_has(text: &str, line: &str) {
+        assert!(text.lines().any(|said| said == line), "{line} is missing in\n{text}");
+    }
+
+    #[test]
+    fn each_family_has_its_lines() {
+        let text = rendered(&[stock(7, 1, Units { available: 5, held: 2, sold: 3 })]);
+        for line in [
+            "# TYPE boxoffice_requests_total counter",
+            "boxoffice_requests_total{shard=\"0\",protocol=\"binary\",operation=\"buy\",\
+             result=\"ok\"} 0",
+            "boxoffice_connections{shard=\"0\"} 3",
+            "boxoffice_answer_duration_seconds_bucket{shard=\"0\",le=\"0.000096\"} 0",
+            "boxoffice_answer_duration_seconds_bucket{shard=\"0\",le=\"0.000128\"} 7",
+            "boxoffice_answer_duration_seconds_sum{shard=\"0\"} 0.0007",
+            "boxoffice_sale_units{sale=\"7\",state=\"held\"} 2",
+            "boxoffice_item_units{sale=\"7\",item=\"1\",state=\"sold\"} 3",
+            "boxoffice_sale_state{sale=\"7\",state=\"open\"} 1",
+            "boxoffice_sales_omitted 0",
+            "boxoffice_shard_info{shard=\"0\",sync=\"o_dsync\"} 1",
+            "boxoffice_process_resident_memory_bytes 4096",
+        ] {
+            assert_has(&text, line);
+        }
+        // What cannot be learned is not claimed to be zero.
+        assert!(!text.contains("\nboxoffice_process_open_fds "));
+    }
+
+    #[test]
+    fn sales_are_bounded_over_all_shards_and_no_unit_is_lost() {
+        let units = Units { available: 1, held: 0, sold: 0 };
+        let (left, right) = (stock(1, 60, units), stock(100, 50, units));
+        let text = rendered(&[left, right]);
+        let count = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(count("boxoffice_sale_holds{"), SALES_LISTED_MAX);
+        assert_eq!(count("boxoffice_item_units{"), 3 * SALES_LISTED_MAX);
+        assert_has(&text, "boxoffice_sales_omitted 46");
+        assert_has(&text, "boxoffice_items_omitted 46");
+        assert_has(&text, "boxoffice_units_omitted{state=\"available\"} 46");
+    }
+
+    #[test]
+    fn no_name_is_given_twice() {
+        let mut names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FAMILIES.len());
+    }
 }

@@ -33,7 +33,7 @@ pub type BatchBytes = Histogram<12, 17>;
 pub struct ShardMetrics {
     /// Requests by protocol, operation and result, on the shard that decided them.
     pub requests: Requests,
-    /// Frames or messages that no protocol allows, by protocol.
+    /// Frames or messages that the protocol does not allow, by protocol.
     pub faults: [Counter; Protocol::ALL.len()],
     /// From the turn in which a request reached this shard until its answer was handed to the
     /// ring or to the shard that asked.
@@ -117,10 +117,12 @@ pub enum CloseReason {
 /// What became of somebody who wanted to be let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Let in.
+    /// A greeting was let in.
     Admitted,
-    /// The key is unknown.
+    /// The key of a greeting is unknown.
     BadKey,
+    /// The key or token of a request is missing, unknown or not valid.
+    BadToken,
     /// The key is known and does not allow the request.
     Forbidden,
 }
@@ -146,6 +148,8 @@ pub enum Operation {
     Request,
     Availability,
     Stats,
+    /// A document or the options of a path, over HTTP.
+    Document,
     /// A request whose fields were wrong, before anybody knew what it asks.
     #[default]
     Unread,
@@ -172,12 +176,15 @@ labels! { CloseReason {
     Peer "peer" Idle "idle" SlowReader "slow_reader" Fault "fault" BadKey "bad_key"
     Stopping "stopping"
 } }
-labels! { Admission { Admitted "admitted" BadKey "bad_key" Forbidden "forbidden" } }
+labels! { Admission {
+    Admitted "admitted" BadKey "bad_key" BadToken "bad_token" Forbidden "forbidden"
+} }
 labels! { Operation {
     DefineSale "define_sale" DefineItem "define_item" Restock "restock" OpenSale "open_sale"
     PauseSale "pause_sale" CloseSale "close_sale" Hold "hold" Buy "buy" Confirm "confirm"
     Release "release" Extend "extend" Cancel "cancel" Fence "fence" Order "order"
-    Request "request" Availability "availability" Stats "stats" Unread "unread"
+    Request "request" Availability "availability" Stats "stats" Document "document"
+    Unread "unread"
 } }
 
 impl From<&Command> for Operation {

@@ -24,6 +24,8 @@ pub(in crate::server) struct Asking {
 /// An answer that took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowRequest {
+    /// What it spoke.
+    pub protocol: Protocol,
     /// What was asked.
     pub operation: Operation,
     /// From its arrival until its answer could go.
@@ -65,7 +67,7 @@ impl SlowLog {
     pub(in crate::server) fn add(
         &mut self,
         now: Duration,
-        operation: Operation,
+        (protocol, operation): (Protocol, Operation),
         took: Duration,
         log_write: Duration,
     ) {
@@ -78,7 +80,7 @@ impl SlowLog {
         }
         self.reported += 1;
         let suppressed = std::mem::take(&mut self.suppressed);
-        self.reports.push_back(SlowRequest { operation, took, log_write, suppressed });
+        self.reports.push_back(SlowRequest { protocol, operation, took, log_write, suppressed });
     }
 
     /// The next one to be told.
@@ -101,7 +103,7 @@ mod tests {
         let told = |log: &mut SlowLog, second, slow: u64| {
             let now = Duration::from_secs(second);
             for _ in 0..slow {
-                log.add(now, Operation::Buy, 2 * write, write);
+                log.add(now, (Protocol::Http, Operation::Buy), 2 * write, write);
             }
             std::iter::from_fn(|| log.poll()).map(|slow| slow.suppressed).collect::<Vec<_>>()
         };

@@ -1,0 +1,122 @@
+//! Documents that every shard serves over HTTP as they are: a path, its bytes, and how long a
+//! browser may keep them.
+//!
+//! The table is made at the start and never changes. Nothing here reads files or writes HTTP.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+/// The most bytes of one document: it goes out whole, through a connection's bounded output.
+pub const DOCUMENT_BYTES_MAX: usize = 1 << 20;
+
+/// One document.
+#[derive(Clone, Debug)]
+pub struct Document {
+    path: &'static str,
+    content_type: &'static str,
+    cache_control: &'static str,
+    body: &'static [u8],
+    etag: String,
+}
+
+impl Document {
+    /// A document at `path`, which ends in `/*` where any one number stands in that place.
+    #[must_use]
+    pub fn new(
+        path: &'static str,
+        content_type: &'static str,
+        cache_control: &'static str,
+        body: &'static [u8],
+    ) -> Self {
+        assert!(body.len() <= DOCUMENT_BYTES_MAX, "{path} is too large to be served");
+        let mut etag = String::from("\"");
+        for byte in &Sha256::digest(body)[..16] {
+            write!(etag, "{byte:02x}").expect("a string takes all that is written");
+        }
+        etag.push('"');
+        Self { path, content_type, cache_control, body, etag }
+    }
+
+    /// The media type.
+    #[must_use]
+    pub const fn content_type(&self) -> &'static str {
+        self.content_type
+    }
+
+    /// How long it may be kept, as `Cache-Control` says it.
+    #[must_use]
+    pub const fn cache_control(&self) -> &'static str {
+        self.cache_control
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn body(&self) -> &'static [u8] {
+        self.body
+    }
+
+    /// The strong entity tag, in its quotes: it changes with the bytes.
+    #[must_use]
+    pub fn etag(&self) -> &str {
+        &self.etag
+    }
+
+    fn is_at(&self, path: &str) -> bool {
+        let Some(folder) = self.path.strip_suffix('*') else { return self.path == path };
+        path.strip_prefix(folder).is_some_and(|number| {
+            number.len() <= 20 && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+        })
+    }
+}
+
+/// The documents of a server.
+#[derive(Clone, Debug, Default)]
+pub struct Documents(Vec<Document>);
+
+impl Documents {
+    /// A table of these.
+    #[must_use]
+    pub fn new(documents: impl IntoIterator<Item = Document>) -> Self {
+        Self(documents.into_iter().collect())
+    }
+
+    /// Those that the program brings along.
+    #[must_use]
+    pub fn shipped() -> Self {
+        Self::default()
+    }
+
+    /// The document at a path.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<&Document> {
+        self.0.iter().find(|document| document.is_at(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_found_by_its_path_alone() {
+        let page = Document::new("/sales/*", "text/html", "no-cache", b"<!doctype html>");
+        let plain = Document::new("/openapi.json", "application/json", "no-cache", b"{}");
+        let documents = Documents::new([page, plain]);
+        let found = |path| documents.find(path).map(Document::content_type);
+        assert_eq!(found("/openapi.json"), Some("application/json"));
+        assert_eq!(found("/sales/18446744073709551615"), Some("text/html"));
+        for other in ["/", "/openapi.jso", "/openapi.json/", "/sales/", "/sales/1/", "/sales/x"] {
+            assert_eq!(found(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_entity_tag_changes_with_the_bytes() {
+        let document = |body| Document::new("/a", "text/plain", "no-cache", body);
+        let (one, other) = (document(b"1"), document(b"2"));
+        assert_eq!(one.etag(), document(b"1").etag());
+        assert_ne!(one.etag(), other.etag());
+        assert!(one.etag().starts_with('"') && one.etag().ends_with('"'));
+    }
+}

@@ -1,0 +1,244 @@
+//! Who may ask over HTTP: API keys, buyers' tokens, and proxies that name the client.
+
+#[path = "support/http_peer.rs"]
+mod http_peer;
+#[path = "support/peer.rs"]
+mod peer;
+#[path = "support/server.rs"]
+mod server;
+
+use std::fmt::Write as _;
+use std::fs;
+
+use boxoffice::admission::token::{MintedClaims, TokenSigner};
+use boxoffice::cli::exit::ExitCode;
+use boxoffice::model::{SaleId, SaleTerms};
+use http_peer::{HttpPeer, Response, get, post};
+use peer::{Peer, wall_ms};
+use serde_json::{Value, json};
+use server::{Server, assert_refused, temporary_dir};
+use sha2::{Digest, Sha256};
+
+const SALE: SaleId = SaleId(7);
+
+const SECRET: &str = "hs256 text a secret of the identity system, 32 bytes or more\n";
+
+fn purchase(account: Option<&str>) -> Value {
+    let mut asked = json!({"action": "buy", "lines": [{"item": 1, "quantity": 1}]});
+    if let Some(account) = account {
+        asked["account"] = json!(account);
+    }
+    asked
+}
+
+fn buy(account: Option<&str>, key: &str) -> String {
+    post("/v1/sales/7/orders", key, &purchase(account))
+}
+
+/// The request with this credential.
+fn with(credential: &str, request: &str) -> String {
+    request.replacen("Host:", &format!("Authorization: Bearer {credential}\r\nHost:"), 1)
+}
+
+/// The line of a key file.
+fn key_line(name: &str, scopes: &str, key: &str) -> String {
+    let mut line = format!("{name} {scopes} ");
+    for byte in Sha256::digest(key) {
+        write!(line, "{byte:02x}").expect("a string takes all that is written");
+    }
+    line + "\n"
+}
+
+fn token(account: &str, secret: &str, expires_in: i64) -> String {
+    let now = wall_ms() / 1_000;
+    let claims = MintedClaims {
+        sub: account,
+        iat: now - 3_600,
+        exp: now.saturating_add_signed(expires_in),
+        iss: None,
+        aud: None,
+    };
+    TokenSigner::parse(secret.as_bytes()).expect("a secret").mint(None, &claims)
+}
+
+#[track_caller]
+fn refused(response: &Response, status: u16, code: &str) {
+    assert_eq!((response.status, &*response.code()), (status, code), "{response:?}");
+}
+
+#[test]
+fn with_keys_each_request_names_its_own() {
+    let home = temporary_dir();
+    let keys = home.path().join("keys");
+    let text = key_line("shop", "buy", "k1") + &key_line("office", "admin", "k2");
+    fs::write(&keys, text).expect("the file can be written");
+    let server = Server::start_with(|serve| serve.with("--keys", &keys.to_string_lossy()));
+    let mut admin = Peer::silent(server.address());
+    admin.hello(b"k2").expect("the key is known");
+    admin.open_sale(SALE, SaleTerms::default(), &[(1, 100)]);
+    let mut http = HttpPeer::connect(server.http_address());
+    let stats = get("/v1/sales/7/stats");
+    for _ in 0..2 {
+        let response = http.ask(&stats);
+        refused(&response, 401, "BAD_TOKEN");
+        assert!(response.header("www-authenticate").is_some_and(|how| how.starts_with("Bearer")));
+        refused(&http.ask(&with("k3", &stats)), 401, "BAD_TOKEN");
+        for key in ["k1", "k2", "k2"] {
+            assert_eq!(http.ask(&with(key, &stats)).status, 200, "{key}");
+        }
+        let basic = stats.replace("Host:", "Authorization: Basic azE=\r\nHost:");
+        refused(&http.ask(&basic), 401, "BAD_TOKEN");
+    }
+    assert_eq!(http.ask(&with("k1", &buy(Some("ann"), "a"))).status, 201);
+    refused(&http.ask(&buy(Some("ann"), "b")), 401, "BAD_TOKEN");
+    refused(&http.ask(&with("k2", &buy(Some("ann"), "b"))), 403, "FORBIDDEN");
+    // A key says nothing about the account: the back end has to.
+    refused(&http.ask(&with("k1", &buy(None, "b"))), 400, "BAD_REQUEST");
+    assert_eq!(admin.stats(SALE).sold, 1);
+}
+
+#[test]
+fn a_buyer_acts_for_the_account_of_the_token() {
+    let home = temporary_dir();
+    let [keys, secret] = ["keys", "shop.secret"].map(|name| home.path().join(name));
+    fs::write(&keys, key_line("office", "buy,admin", "k")).expect("the file can be written");
+    fs::write(&secret, SECRET).expect("the file can be written");
+    let server = Server::start_with(|serve| {
+        let serve = serve.with("--keys", &keys.to_string_lossy()).with_shards(2);
+        serve.with("--token-key", &secret.to_string_lossy())
+    });
+    let mut admin = Peer::silent(server.address());
+    admin.hello(b"k").expect("the key is known");
+    admin.open_sale(SALE, SaleTerms::default(), &[(1, 100)]);
+    let (ann, ben) = (token("ann", SECRET, 600), token("ben", SECRET, 600));
+    // Whichever shard accepts it: the answer of another one knows its viewer too.
+    for round in 0..6_u32 {
+        let mut http = HttpPeer::connect(server.http_address());
+        let bought = http.ask(&with(&ann, &buy(None, &round.to_string())));
+        assert_eq!((bought.status, &bought.json()["order"]), (201, &json!(round + 1)));
+        let order = get(&format!("/v1/sales/7/orders/{}", round + 1));
+        let seen = http.ask(&with(&ann, &order));
+        assert_eq!(seen.status, 200);
+        refused(&http.ask(&with(&ben, &order)), 403, "FORBIDDEN");
+        // The office sees all, and knows the account by the same name.
+        assert_eq!(http.ask(&with("k", &order)).json(), seen.json());
+        let again = http.ask(&with("k", &buy(Some("ann"), &round.to_string())));
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        let name = format!("foreign-{round}");
+        refused(&http.ask(&with(&ben, &buy(Some("ann"), &name))), 403, "FORBIDDEN");
+    }
+    let mut http = HttpPeer::connect(server.http_address());
+    let other = "hs256 text another secret that nobody shares with the server\n";
+    for (token, why) in [
+        (token("ann", SECRET, -60), "expired"),
+        (token("ann", other, 600), "signature"),
+        (format!("{ann}x"), "signature"),
+        ("a.b.c".to_owned(), "malformed"),
+    ] {
+        let response = http.ask(&with(&token, &buy(None, "bad")));
+        refused(&response, 401, "BAD_TOKEN");
+        let detail = response.json()["detail"].as_str().expect("a reason").to_owned();
+        assert!(detail.contains(why), "{detail:?} does not say {why}");
+    }
+    assert_eq!(admin.stats(SALE).sold, 6);
+}
+
+/// Without API keys the binary protocol is loopback's; a buyer over HTTP needs a token all the
+/// same.
+#[test]
+fn token_keys_alone_close_the_door_to_who_has_none() {
+    let home = temporary_dir();
+    let secret = home.path().join("shop.secret");
+    fs::write(&secret, SECRET).expect("the file can be written");
+    let server = Server::start_with(|serve| {
+        let serve = serve.with("--token-key", &secret.to_string_lossy());
+        // Whoever reaches it needs a token, so anybody may.
+        serve.with("--http", "0.0.0.0:0")
+    });
+    let mut admin = Peer::connect(server.address());
+    admin.open_sale(SALE, SaleTerms::default(), &[(1, 100)]);
+    let at = (std::net::Ipv4Addr::LOCALHOST, server.http_address().port()).into();
+    let mut http = HttpPeer::connect(at);
+    refused(&http.ask(&buy(Some("ann"), "a")), 401, "BAD_TOKEN");
+    refused(&http.ask(&with("k", &buy(Some("ann"), "a"))), 401, "BAD_TOKEN");
+    assert_eq!(http.ask(&with(&token("ann", SECRET, 60), &buy(None, "a"))).status, 201);
+    let serve = server::Serve::on(&home.path().join("data"));
+    let serve = serve.with("--token-key", &secret.to_string_lossy());
+    let refused = serve.with("--binary", "0.0.0.0:0").refused();
+    assert_refused(&refused, ExitCode::Configuration, &["0.0.0.0:0", "--keys"]);
+}
+
+/// What a wrong credential leaves in the log is where it came from.
+#[test]
+fn a_trusted_proxy_names_the_client() {
+    let home = temporary_dir();
+    let keys = home.path().join("keys");
+    fs::write(&keys, key_line("shop", "buy", "k1")).expect("the file can be written");
+    let serve =
+        |serve: server::Serve| serve.with("--keys", &keys.to_string_lossy()).with("--log", "debug");
+    let stats = with("k3", &get("/v1/sales/7/stats"));
+    let via =
+        |addresses: &str| stats.replace("Host:", &format!("X-Forwarded-For: {addresses}\r\nHost:"));
+    let trusting = Server::start_with(|s| serve(s).with("--trusted-proxy", "127.0.0.0/8"));
+    let mut http = HttpPeer::connect(trusting.http_address());
+    refused(&http.ask(&via("203.0.113.9, 192.0.2.77, 127.0.0.5")), 401, "BAD_TOKEN");
+    assert_log(&trusting, "192.0.2.77");
+    assert!(!trusting.log().contains("203.0.113.9"), "what the client says of itself counts not");
+    let wary = Server::start_with(serve);
+    let mut http = HttpPeer::connect(wary.http_address());
+    refused(&http.ask(&via("192.0.2.77")), 401, "BAD_TOKEN");
+    assert_log(&wary, "127.0.0.1");
+    assert!(!wary.log().contains("192.0.2.77"), "anybody can say so");
+}
+
+#[test]
+fn a_trusted_proxy_begins_with_its_header() {
+    let home = temporary_dir();
+    let keys = home.path().join("keys");
+    fs::write(&keys, key_line("shop", "buy", "k1")).expect("the file can be written");
+    let mut serve = server::Serve::on(&home.path().join("data"));
+    for (flag, value) in [
+        ("--keys", &*keys.to_string_lossy()),
+        ("--log", "debug"),
+        ("--trusted-proxy", "127.0.0.1/32"),
+        ("--request-timeout", "1"),
+    ] {
+        serve = serve.with(flag, value);
+    }
+    let server = Server::start_on(&home.path().join("data"), serve.with_switch("--proxy-protocol"));
+    let connect = || HttpPeer::connect(server.http_address());
+    let stats = with("k3", &get("/v1/sales/7/stats"));
+    let mut first = connect();
+    for byte in b"PROXY TCP4 192.0.2.33 198.51.100.1 56324 443\r\n" {
+        first.write([*byte]);
+    }
+    refused(&first.ask(&stats), 401, "BAD_TOKEN");
+    assert_log(&server, "192.0.2.33");
+    refused(&first.ask(&stats.replace("k3", "k1")), 404, "NOT_FOUND");
+    // Version 2, with the request in the same bytes.
+    let mut second = connect();
+    let mut bytes = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    bytes.extend([198, 51, 100, 44, 198, 51, 100, 1, 0, 80, 1, 187]);
+    bytes.extend_from_slice(stats.as_bytes());
+    second.write(bytes);
+    refused(&second.response(), 401, "BAD_TOKEN");
+    assert_log(&server, "198.51.100.44");
+    // One that speaks for nobody is closed, and so is one that never says for whom.
+    let mut plain = connect();
+    plain.write(&stats);
+    assert!(plain.ends(), "it has no header");
+    let mut slow = connect();
+    slow.write("PROXY TCP4 192.0.2.33");
+    let response = slow.read();
+    assert!(response.is_none_or(|response| response.status == 408));
+}
+
+/// Waits for a word in the server's log, whose lines come through a pipe of their own.
+#[track_caller]
+fn assert_log(server: &Server, word: &str) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while !server.log().contains(word) {
+        assert!(std::time::Instant::now() < deadline, "{word} is not in {}", server.log());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
