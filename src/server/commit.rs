@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::asks::AskId;
 use super::connection::ReplyTo;
 use super::metrics::{Arrivals, Asking, Operation, Protocol, ShardMetrics, SlowLog};
 use crate::model::{Record, ShardIndex, TimeMs};
@@ -23,6 +24,8 @@ pub(super) enum Destination {
     Local(ReplyTo),
     /// A connection of another shard, which sent the request here.
     Remote(ShardIndex, ReplyTo),
+    /// The control plane.
+    Control(AskId),
 }
 
 /// A frame to be written, durably, at its position.

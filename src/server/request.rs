@@ -153,7 +153,15 @@ impl Service {
         if self.draining {
             return self.refuse(slot, correlation, Refusal::Draining);
         }
+        if self.names_no_shard(ask) {
+            return self.refuse(slot, correlation, Refusal::NotFound);
+        }
         self.take(slot, 0, Form::Binary { correlation }, ask);
+    }
+
+    fn names_no_shard(&self, ask: Ask<'_>) -> bool {
+        let shards = self.config.shards;
+        ask.route().shard(shards).0 >= shards.get()
     }
 
     /// Executes a request here, or sends it to the shard that owns its sale.
@@ -164,7 +172,7 @@ impl Service {
         connection.reserved += reserved;
         let id = ConnectionId { slot, generation: connection.generation };
         let reply_to = ReplyTo { connection: id, reserved, sequence };
-        let owner = ask.sale().shard(self.config.shards);
+        let owner = ask.route().shard(self.config.shards);
         if owner == self.config.index {
             self.execute(Destination::Local(reply_to), form, ask);
         } else {
@@ -201,7 +209,7 @@ impl Service {
         self.log.has_room()
     }
 
-    fn execute(&mut self, to: Destination, form: Form, ask: Ask<'_>) {
+    pub(super) fn execute(&mut self, to: Destination, form: Form, ask: Ask<'_>) {
         match ask {
             Ask::Command(command) => self.execute_command(to, form, command),
             Ask::Query(query) => self.execute_query(to, form, query),
@@ -245,6 +253,18 @@ impl Service {
                 let answer = Answer { outcome: Outcome::Stats(stats), replayed: false };
                 form.encode_answer(&mut out, site, &answer);
             }),
+            Query::Sales { after, limit, .. } => {
+                let page = self.engine.sales_page(after, limit, now);
+                let answer = Answer { outcome: Outcome::Sales(page), replayed: false };
+                form.encode_answer(&mut out, site, &answer);
+                Ok(())
+            }
+            Query::AccountOrders { sale, account, after, limit } => {
+                self.engine.account_orders((sale, account), after, limit, now).map(|page| {
+                    let answer = Answer { outcome: Outcome::Orders(page), replayed: false };
+                    form.encode_answer(&mut out, site, &answer);
+                })
+            }
         };
         match read {
             Ok(()) => {
@@ -283,7 +303,7 @@ impl Service {
     }
 
     fn deliver(&mut self, to: Destination, bytes: &[u8]) {
-        let Self { connections, to_send, mail, .. } = self;
-        deliver(connections, to_send, mail, to, bytes);
+        let Self { connections, to_send, mail, asks, .. } = self;
+        deliver(connections, to_send, mail, asks, to, bytes);
     }
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::asks::AskId;
 use super::error::ServerError;
-use super::mail::Mail;
+use super::mail::{Frames, Mail, SentAsk};
 use super::metrics::{SlowRequest, StockTable};
 use super::service::{Reading, Service, Wire};
 use crate::model::{ShardIndex, TimeMs};
@@ -48,6 +49,8 @@ pub enum Order {
     Segment(Segment, File),
     /// Fill this table with the stock of the shard's sales.
     Stock(Box<StockTable>),
+    /// A command or a query, for a sale of this shard.
+    Ask(AskId, Box<SentAsk>),
     /// Answer what was asked, refuse what comes, and say when that is done.
     Drain,
     /// End: no shard has anything left to do, for itself or for another.
@@ -65,6 +68,8 @@ pub enum Report {
     Stock(ShardIndex, Box<StockTable>),
     /// An answer took longer than the threshold.
     Slow(ShardIndex, SlowRequest),
+    /// The answer to what was asked, as the binary protocol encodes it.
+    Answered(AskId, Frames),
     /// The shard has answered everything, or has waited for its peers long enough.
     Drained(ShardIndex),
 }
@@ -309,6 +314,7 @@ impl<C: Clock> Shard<C> {
                     self.service.handle_segment(segment);
                 }
                 Order::Stock(table) => self.service.handle_stock(table),
+                Order::Ask(id, ask) => self.service.handle_ask(id, ask),
                 Order::Drain => {
                     self.service.handle_drain();
                     self.state.drain_until = Some(monotonic + DRAIN_TIME_MAX);
@@ -380,6 +386,9 @@ impl<C: Clock> Shard<C> {
             socket.is_closing = true;
             net::shutdown(&socket.fd);
             self.finish_closing(slot);
+        }
+        while let Some((id, frames)) = self.service.poll_answered() {
+            (self.report)(Report::Answered(id, frames));
         }
         self.push_mail();
     }

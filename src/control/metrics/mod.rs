@@ -9,7 +9,7 @@ mod stock;
 mod text;
 
 pub use self::families::{FAMILIES, Family};
-pub use self::scrape::Scraper;
+pub use self::scrape::{Scraped, Scraper};
 pub use self::text::Kind;
 
 use self::text::Samples;

@@ -34,18 +34,25 @@ pub struct Scraper {
 
 /// A shard whose numbers are read.
 pub struct Scraped {
-    /// Which one.
-    pub index: ShardIndex,
-    /// How its log writes become durable.
-    pub sync: SyncMethod,
-    /// What it counts.
-    pub metrics: Arc<ShardMetrics>,
-    /// What it is asked by.
-    pub(in crate::control) orders: Orders,
+    index: ShardIndex,
+    sync: SyncMethod,
+    metrics: Arc<ShardMetrics>,
+    orders: Orders,
     /// Its stock as it was last told.
-    pub stock: Option<Box<StockTable>>,
-    /// Whether it was asked and has not answered.
-    pub is_asked: bool,
+    stock: Option<Box<StockTable>>,
+    /// Whether it was asked for its stock and has not answered.
+    is_asked: bool,
+}
+
+impl Scraped {
+    pub(in crate::control) const fn new(
+        index: ShardIndex,
+        sync: SyncMethod,
+        metrics: Arc<ShardMetrics>,
+        orders: Orders,
+    ) -> Self {
+        Self { index, sync, metrics, orders, stock: None, is_asked: false }
+    }
 }
 
 impl Scraper {
@@ -63,8 +70,8 @@ impl Scraper {
     }
 
     /// Every shard serves.
-    pub fn open(&self, shards: impl Iterator<Item = Scraped>) {
-        self.shards.replace(shards.collect());
+    pub fn open(&self, shards: Vec<Scraped>) {
+        self.shards.replace(shards);
         self.is_ready.set(true);
     }
 

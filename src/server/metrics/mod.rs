@@ -94,6 +94,8 @@ pub enum Protocol {
     Binary,
     /// HTTP/1.1.
     Http,
+    /// None: administration asks.
+    Admin,
 }
 
 /// Why a connection ended.
@@ -137,6 +139,7 @@ pub enum Operation {
     OpenSale,
     PauseSale,
     CloseSale,
+    ArchiveSale,
     Hold,
     Buy,
     Confirm,
@@ -148,6 +151,8 @@ pub enum Operation {
     Request,
     Availability,
     Stats,
+    Sales,
+    AccountOrders,
     /// A document or the options of a path, over HTTP.
     Document,
     /// A request whose fields were wrong, before anybody knew what it asks.
@@ -171,7 +176,7 @@ macro_rules! labels {
     };
 }
 
-labels! { Protocol { Binary "binary" Http "http" } }
+labels! { Protocol { Binary "binary" Http "http" Admin "admin" } }
 labels! { CloseReason {
     Peer "peer" Idle "idle" SlowReader "slow_reader" Fault "fault" BadKey "bad_key"
     Stopping "stopping"
@@ -181,9 +186,11 @@ labels! { Admission {
 } }
 labels! { Operation {
     DefineSale "define_sale" DefineItem "define_item" Restock "restock" OpenSale "open_sale"
-    PauseSale "pause_sale" CloseSale "close_sale" Hold "hold" Buy "buy" Confirm "confirm"
+    PauseSale "pause_sale" CloseSale "close_sale"
+    ArchiveSale "archive_sale" Hold "hold" Buy "buy" Confirm "confirm"
     Release "release" Extend "extend" Cancel "cancel" Fence "fence" Order "order"
-    Request "request" Availability "availability" Stats "stats" Document "document"
+    Request "request" Availability "availability" Stats "stats" Sales "sales"
+    AccountOrders "account_orders" Document "document"
     Unread "unread"
 } }
 
@@ -197,6 +204,7 @@ impl From<&Command> for Operation {
             Command::OpenSale { .. } => Self::OpenSale,
             Command::PauseSale { .. } => Self::PauseSale,
             Command::CloseSale { .. } => Self::CloseSale,
+            Command::ArchiveSale { .. } => Self::ArchiveSale,
             Command::Hold { .. } => Self::Hold,
             Command::Buy { .. } => Self::Buy,
             Command::Confirm { .. } => Self::Confirm,
@@ -216,6 +224,8 @@ impl From<&Query> for Operation {
             Query::Request { .. } => Self::Request,
             Query::Availability { .. } => Self::Availability,
             Query::Stats { .. } => Self::Stats,
+            Query::Sales { .. } => Self::Sales,
+            Query::AccountOrders { .. } => Self::AccountOrders,
         }
     }
 }
