@@ -8,6 +8,7 @@
 pub mod admin;
 mod bell;
 mod desk;
+pub mod metrics;
 mod segments;
 
 use std::cell::RefCell;
@@ -24,6 +25,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use self::admin::Door;
 use self::bell::{Bell, Ringer};
 use self::desk::Desk;
+use self::metrics::{Scraped, Scraper};
 use self::segments::Preparer;
 pub use self::segments::SEGMENTS_AHEAD;
 use crate::model::ShardIndex;
@@ -88,11 +90,13 @@ async fn run(
     catch_signals(&bell, &stop).map_err(ServerError::system("catch signals"))?;
     let config = Arc::new(config);
     let desk = Rc::new(Desk::new());
-    let door = Door::open(&config, &desk, ringer()?)?;
+    let scraper = Rc::new(Scraper::new(config.data_dir.clone()));
+    let door = Door::open(&config, &desk, &scraper, ringer()?)?;
     announce(Milestone::Admin(door.address()));
     let (reports_sender, reports) = mpsc::channel();
     let starting = Starting::spawn(Arc::clone(&config), opened, reports_sender, ringer()?, fatal)?;
-    let mut plane = Plane { config, desk, reports, shards: Vec::new(), data_dir: None, busy: 0 };
+    let (shards, data_dir) = (Vec::new(), None);
+    let mut plane = Plane { config, desk, scraper, reports, shards, data_dir, busy: 0 };
     let mut starting = Some(starting);
     loop {
         bell.heard().await.map_err(ServerError::system("listen to the control plane's bell"))?;
@@ -167,6 +171,7 @@ fn reporter(reports: &Sender<Report>, ringer: &Ringer) -> Result<Reporter, Serve
 struct Plane {
     config: Arc<ServerConfig>,
     desk: Rc<Desk>,
+    scraper: Rc<Scraper>,
     reports: Receiver<Report>,
     shards: Vec<Shard>,
     /// Locked until the last shard has ended.
@@ -184,14 +189,17 @@ struct Shard {
 impl Plane {
     fn take_over(&mut self, started: Started, fatal: Fatal) {
         let bytes = self.config.segment_bytes;
-        for StartedShard { orders, thread, log, .. } in started.shards {
+        let mut scraped = Vec::new();
+        for StartedShard { index, orders, thread, log, metrics } in started.shards {
             let orders = Rc::new(RefCell::new(orders));
+            scraped.push(Scraped::new(index, log.sync, metrics, Rc::clone(&orders)));
             let preparer = Preparer::new(log, Rc::clone(&orders), bytes, fatal);
             self.shards.push(Shard { orders, preparer, thread });
         }
         self.data_dir = Some(started.data_dir);
         self.busy = self.shards.len();
         self.desk.open(self.shards.iter().map(|shard| Rc::clone(&shard.orders)));
+        self.scraper.open(scraped);
     }
 
     fn take_reports(&mut self) {
@@ -202,6 +210,8 @@ impl Plane {
                 }
                 Report::Starved(shard) => self.preparer(shard).starved(),
                 Report::Answered(id, frames) => self.desk.answered(id, &frames),
+                Report::Stock(shard, table) => self.scraper.handle_stock(shard, table),
+                Report::Slow(shard, slow) => metrics::log_slow(shard, &slow),
                 Report::Drained(_) => self.busy -= 1,
             }
         }
@@ -215,6 +225,7 @@ impl Plane {
         if !self.desk.stop() {
             return;
         }
+        self.scraper.stop();
         tracing::info!("stopping: no new connections, what was asked is still answered");
         for shard in &self.shards {
             give(&shard.orders, Order::Drain);

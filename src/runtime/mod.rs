@@ -14,6 +14,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod net;
 pub mod probe;
+pub mod process;
 pub mod ring;
 mod slots;
 pub mod unix;

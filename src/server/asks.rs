@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::commit::Destination;
 use super::form::Form;
 use super::mail::{Frames, SentAsk};
+use super::metrics::Protocol;
 use super::service::Service;
 use crate::model::Refusal;
 
@@ -54,6 +55,7 @@ impl Service {
         while self.log.has_room() {
             let Some((id, ask)) = self.asks.waiting.pop_front() else { return };
             let (to, form) = (Destination::Control(id), Form::Binary { correlation: id.0 });
+            self.asks(Protocol::Admin, ask.as_ask().operation());
             if self.draining {
                 self.refuse_at(to, form, Refusal::Draining);
             } else {

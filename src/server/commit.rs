@@ -4,8 +4,11 @@
 //! refusal or a read waits for the last batch whose effects it saw, which is the last one that
 //! has any record. Answers are encoded at once and parked as bytes behind their batch.
 
+use std::time::Duration;
+
 use super::asks::AskId;
 use super::connection::ReplyTo;
+use super::metrics::{Arrivals, Asking, Operation, Protocol, ShardMetrics, SlowLog};
 use crate::model::{Record, ShardIndex, TimeMs};
 use crate::runtime::AlignedBuffer;
 use crate::wal::{Batch, FRAME_BYTES_MAX, LogWriter, SealedFrame, Segment};
@@ -38,22 +41,57 @@ pub struct Write {
 #[derive(Debug, Default)]
 pub(super) struct Parked {
     bytes: Vec<u8>,
-    answers: Vec<(Destination, u32)>,
+    answers: Vec<Waiting>,
+    /// When their requests arrived, in the same order.
+    arrivals: Arrivals,
+}
+
+/// An encoded answer that waits.
+#[derive(Debug)]
+struct Waiting {
+    to: Destination,
+    bytes: u32,
+    asked: (Protocol, Operation),
 }
 
 impl Parked {
-    pub(super) fn push(&mut self, to: Destination, encode: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn push(
+        &mut self,
+        to: Destination,
+        asking: &Asking,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
         let start = self.bytes.len();
         encode(&mut self.bytes);
-        self.answers.push((to, (self.bytes.len() - start) as u32));
+        let bytes = (self.bytes.len() - start) as u32;
+        let asked = (asking.protocol, asking.operation);
+        self.answers.push(Waiting { to, bytes, asked });
+        self.arrivals.add(asking.arrived);
+    }
+
+    /// Takes note of the answers that were due long before `now`.
+    fn note_slow(&self, now: Duration, log_write: Duration, slow: &mut SlowLog) -> u64 {
+        let (mut start, mut count) = (0, 0);
+        for (arrived, answers) in self.arrivals.iter() {
+            let end = start + answers;
+            let took = now.saturating_sub(arrived);
+            if slow.is_slow(took) {
+                count += answers as u64;
+                for waiting in &self.answers[start..end] {
+                    slow.add(now, waiting.asked, took, log_write);
+                }
+            }
+            start = end;
+        }
+        count
     }
 
     /// Takes every answer out, and keeps the memory.
     pub(super) fn drain(&mut self, mut deliver: impl FnMut(Destination, &[u8])) {
         let mut start = 0;
-        for (to, len) in self.answers.drain(..) {
-            let end = start + len as usize;
-            deliver(to, &self.bytes[start..end]);
+        for waiting in self.answers.drain(..) {
+            let end = start + waiting.bytes as usize;
+            deliver(waiting.to, &self.bytes[start..end]);
             start = end;
         }
         self.bytes.clear();
@@ -120,7 +158,7 @@ impl CommitQueue {
     }
 
     /// The next frame to write, unless one is in flight or there is nothing to write.
-    pub(super) fn poll_write(&mut self) -> Option<Write> {
+    pub(super) fn poll_write(&mut self, metrics: &ShardMetrics) -> Option<Write> {
         if self.writer.is_in_flight() || self.filling.is_empty() {
             return None;
         }
@@ -129,6 +167,8 @@ impl CommitQueue {
         let frame = sealed.ok()?;
         let buffer = self.spare.take().expect("nothing is in flight");
         let sealed = std::mem::replace(&mut self.filling, Batch::new(buffer));
+        metrics.batch_records.record(u64::from(sealed.records()), 1);
+        metrics.batch_bytes.record(frame.bytes as u64, 1);
         std::mem::swap(&mut self.behind_filling, &mut self.behind_flying);
         Some(Write { frame, buffer: sealed.into_buffer() })
     }
@@ -137,11 +177,34 @@ impl CommitQueue {
     pub(super) fn handle_written(
         &mut self,
         buffer: AlignedBuffer,
+        answered: &mut Arrivals,
         deliver: impl FnMut(Destination, &[u8]),
     ) {
         self.writer.complete();
         self.spare = Some(buffer);
+        answered.append(&mut self.behind_flying.arrivals);
         self.behind_flying.drain(deliver);
+    }
+
+    /// Takes note of answers behind the frame in flight that came too late; returns how many.
+    pub(super) fn note_slow(&self, now: Duration, log_write: Duration, slow: &mut SlowLog) -> u64 {
+        self.behind_flying.note_slow(now, log_write, slow)
+    }
+
+    /// Where the log is, for its readers.
+    pub(super) fn publish(&self, metrics: &ShardMetrics) {
+        let parked = self.behind_filling.answers.len() + self.behind_flying.answers.len();
+        metrics.parked.set(parked as u64);
+        metrics.parked_bytes.set(self.parked_bytes() as u64);
+        metrics.appended_lsn.set(self.writer.appended_lsn().0);
+        metrics.durable_lsn.set(self.writer.durable_lsn().0);
+        metrics.segment.set(self.writer.segment().0);
+        metrics.segments_prepared.set(self.writer.segments_ahead() as u64);
+        metrics.starved.set(u64::from(self.starved));
+    }
+
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.writer.is_in_flight()
     }
 
     pub(super) fn add_segment(&mut self, segment: Segment) {

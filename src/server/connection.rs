@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::exchange::Exchange;
+use super::metrics::CloseReason;
 use crate::model::Scopes;
 use crate::protocol::binary::DecodeError;
 use crate::protocol::http::{CONTINUE, HttpFault};
@@ -53,6 +54,13 @@ pub(super) enum Phase {
     Closing,
 }
 
+impl Phase {
+    /// Whether nothing more is read, so that it has ended for a reason already.
+    pub(super) const fn is_over(self) -> bool {
+        matches!(self, Self::Ending(_) | Self::Lingering { .. } | Self::Closing)
+    }
+}
+
 /// What a peer did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -88,6 +96,10 @@ pub(super) struct Connection {
     pub active_at: Duration,
     /// When the last send began.
     pub sent_at: Duration,
+    /// When backpressure last held it back.
+    pub stalled_at: Duration,
+    /// Why it ends, once it does.
+    pub reason: CloseReason,
     /// What only an HTTP connection has.
     pub http: Option<Box<Exchange>>,
 }
@@ -179,6 +191,8 @@ impl Connections {
             reserved: 0,
             active_at: now,
             sent_at: now,
+            stalled_at: now,
+            reason: CloseReason::default(),
             http,
         });
         Some(ConnectionId { slot, generation: self.generation })

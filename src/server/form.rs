@@ -4,6 +4,7 @@
 //! with the connection only has to send it.
 
 use super::mail::Ask;
+use super::metrics::Protocol;
 use crate::engine::OrderRef;
 use crate::model::{Answer, ItemCounts, Query, Refusal};
 use crate::protocol::binary::{self, FRAME_BYTES_MAX, OrderHead};
@@ -22,6 +23,15 @@ pub enum Form {
 }
 
 impl Form {
+    /// What the request spoke.
+    #[must_use]
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::Binary { .. } => Protocol::Binary,
+            Self::Http(_) => Protocol::Http,
+        }
+    }
+
     /// The size of the answer where it may be large, in bytes; else zero.
     #[must_use]
     pub const fn reserved(self, ask: Ask<'_>) -> u32 {

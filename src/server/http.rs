@@ -9,6 +9,7 @@ use super::connection::{ConnectionId, Fault, Phase, ReplyTo};
 use super::exchange::Exchange;
 use super::form::Form;
 use super::mail::Ask;
+use super::metrics::{CloseReason, Operation, Protocol};
 use super::service::Service;
 use crate::model::Refusal;
 use crate::protocol::http::{
@@ -80,7 +81,10 @@ impl Service {
 
     /// Nobody knows where the next request begins: nothing more is read.
     pub(super) fn fail_http(&mut self, slot: u32, fault: HttpFault) {
-        self.connections.at(slot).phase = Phase::Ending(Some(Fault::Http(fault)));
+        self.metrics.faults[Protocol::Http as usize].add(1);
+        let connection = self.connections.at(slot);
+        connection.phase = Phase::Ending(Some(Fault::Http(fault)));
+        connection.reason = CloseReason::Fault;
         self.settle(slot);
     }
 
@@ -97,7 +101,9 @@ impl Service {
         exchange.began_at = None;
         exchange.owes_continue = false;
         let sequence = exchange.number();
+        self.asks(Protocol::Http, Operation::Unread);
         if let Err(refusal) = self.take_request(slot, sequence, request, &mut reply) {
+            self.count_http_refusal(&refusal);
             self.answer_at_once(slot, sequence, 0, |out, site| {
                 encode_http_refusal(out, site, &reply, &refusal);
             });
@@ -115,6 +121,7 @@ impl Service {
         match route {
             Route::Document => return self.take_document(slot, sequence, request, reply),
             Route::Options(methods) => {
+                self.count_document();
                 self.answer_at_once(slot, sequence, 0, |out, site| {
                     encode_options(out, site, reply, methods);
                 });
@@ -128,6 +135,7 @@ impl Service {
         let caller = match self.identify(slot, request) {
             Ok(caller) => caller,
             Err(Unknown { detail }) => {
+                self.count_refused(Refusal::BadToken);
                 self.answer_at_once(slot, sequence, 0, |out, site| {
                     encode_refusal(out, site, reply, Refusal::BadToken, Some(detail));
                 });
@@ -139,6 +147,7 @@ impl Service {
             http::Ask::Command(command) => Ask::Command(command),
             http::Ask::Query(query) => Ask::Query(query),
         };
+        self.asks(Protocol::Http, ask.operation());
         self.take(slot, sequence, Form::Http(*reply), ask);
         Ok(())
     }
@@ -155,6 +164,7 @@ impl Service {
         if !Methods::Read.contains(request.method) {
             return Err(HttpFault::MethodNotAllowed(Methods::Read).into());
         }
+        self.count_document();
         let document = Document {
             content_type: document.content_type(),
             cache_control: document.cache_control(),

@@ -2,6 +2,7 @@
 
 use super::connection::ReplyTo;
 use super::form::Form;
+use super::metrics::Operation;
 use crate::model::{Command, Query, Route};
 
 /// Requests and answers that fit one mailbox between two shards.
@@ -72,6 +73,15 @@ impl Ask<'_> {
         match self {
             Self::Command(command) => Route::Sale(command.sale()),
             Self::Query(query) => query.route(),
+        }
+    }
+
+    /// What is asked, as it is counted.
+    #[must_use]
+    pub fn operation(self) -> Operation {
+        match self {
+            Self::Command(command) => command.into(),
+            Self::Query(query) => query.into(),
         }
     }
 

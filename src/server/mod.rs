@@ -20,6 +20,8 @@ mod exchange;
 mod form;
 mod http;
 mod mail;
+pub mod metrics;
+mod observe;
 mod request;
 mod service;
 pub mod shard;

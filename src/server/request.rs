@@ -4,6 +4,7 @@ use super::commit::Destination;
 use super::connection::{ConnectionId, Fault, Phase, ReplyTo};
 use super::form::Form;
 use super::mail::{Ask, Mail};
+use super::metrics::{Admission, CloseReason, Operation, Protocol, Verdict};
 use super::service::{Service, deliver};
 use crate::engine::{self, Decision};
 use crate::model::{Answer, Command, Outcome, Query, Refusal, Route, Scopes, ShardIndex};
@@ -66,7 +67,10 @@ impl Service {
     }
 
     pub(super) fn stall(&mut self, slot: u32) {
-        self.connections.at(slot).stalled = true;
+        let monotonic = self.monotonic;
+        let connection = self.connections.at(slot);
+        connection.stalled = true;
+        connection.stalled_at = monotonic;
         self.stalled.push_back(slot);
     }
 
@@ -82,6 +86,7 @@ impl Service {
                 self.handle_hello(slot, frame.correlation, hello);
             }
             (Phase::Serving(scopes), Ok(Request::Command(command))) => {
+                self.asks(Protocol::Binary, command.into());
                 if scopes.allow(command) {
                     self.take_binary(slot, frame.correlation, Ask::Command(command));
                 } else {
@@ -89,9 +94,11 @@ impl Service {
                 }
             }
             (Phase::Serving(_), Ok(Request::Query(query))) => {
+                self.asks(Protocol::Binary, query.into());
                 self.take_binary(slot, frame.correlation, Ask::Query(query));
             }
             (Phase::Serving(_), Err(RequestError::Refused(refusal))) => {
+                self.asks(Protocol::Binary, Operation::Unread);
                 self.refuse(slot, frame.correlation, *refusal);
             }
             (Phase::Serving(_), Ok(Request::Hello(_))) => {
@@ -115,23 +122,29 @@ impl Service {
             self.config.welcome.scopes = scopes;
             encode_welcome(&mut connection.output, correlation, &self.config.welcome);
             connection.phase = Phase::Serving(scopes);
+            self.count_admission(Admission::Admitted);
         } else {
             tracing::debug!(shard = self.config.index.0, client = ?hello.name, "a wrong key");
             encode_refusal(&mut connection.output, correlation, Refusal::BadToken);
             connection.phase = Phase::Ending(None);
+            connection.reason = CloseReason::BadKey;
+            self.count_admission(Admission::BadKey);
         }
         self.queue_send(slot);
     }
 
     /// The peer broke the protocol: nothing more of it is read.
     fn fail(&mut self, slot: u32, correlation: u64, error: DecodeError) {
-        let fault = Fault::Binary { correlation, error };
-        self.connections.at(slot).phase = Phase::Ending(Some(fault));
+        self.metrics.faults[Protocol::Binary as usize].add(1);
+        let connection = self.connections.at(slot);
+        connection.phase = Phase::Ending(Some(Fault::Binary { correlation, error }));
+        connection.reason = CloseReason::Fault;
         self.settle(slot);
     }
 
     /// Refuses a request that no state had to be read for.
     fn refuse(&mut self, slot: u32, correlation: u64, refusal: Refusal) {
+        self.count_refused(refusal);
         encode_refusal(&mut self.connections.at(slot).output, correlation, refusal);
         self.queue_send(slot);
     }
@@ -163,6 +176,8 @@ impl Service {
         } else {
             let mail = Mail::Request { reply_to, form, ask: ask.to_sent() };
             self.mail[usize::from(owner.0)].push_back(mail);
+            self.metrics.hops.add(1);
+            self.hops_in_flight += 1;
         }
     }
 
@@ -171,13 +186,16 @@ impl Service {
         match mail {
             Mail::Request { reply_to, form, ask } => {
                 let to = Destination::Remote(from, reply_to);
+                let ask = ask.as_ask();
+                self.asks(form.protocol(), ask.operation());
                 if self.draining {
                     self.refuse_at(to, form, Refusal::Draining);
                 } else {
-                    self.execute(to, form, ask.as_ask());
+                    self.execute(to, form, ask);
                 }
             }
             Mail::Answer { reply_to, frames } => {
+                self.hops_in_flight -= 1;
                 self.deliver(Destination::Local(reply_to), frames.as_bytes());
             }
         }
@@ -202,10 +220,12 @@ impl Service {
             Ok(Decision::Commit(record)) => {
                 self.log.append(now, &record);
                 self.engine.apply(&record);
+                self.count(Verdict::Ok);
                 let answer = Answer { outcome: engine::outcome(&record), replayed: false };
                 self.answer(to, |out, site| form.encode_answer(out, site, &answer));
             }
             Ok(Decision::Replayed(outcome)) => {
+                self.count(Verdict::Replayed);
                 let answer = Answer { outcome, replayed: true };
                 self.answer(to, |out, site| form.encode_answer(out, site, &answer));
             }
@@ -245,7 +265,10 @@ impl Service {
             }
         };
         match read {
-            Ok(()) => self.answer(to, |waiting, _| waiting.extend_from_slice(&out)),
+            Ok(()) => {
+                self.count(Verdict::Ok);
+                self.answer(to, |waiting, _| waiting.extend_from_slice(&out));
+            }
             Err(refusal) => self.refuse_at(to, form, refusal),
         }
         out.clear();
@@ -253,15 +276,19 @@ impl Service {
     }
 
     pub(super) fn refuse_at(&mut self, to: Destination, form: Form, refusal: Refusal) {
+        self.count(Verdict::Refused(refusal.code()));
         self.answer(to, |out, site| form.encode_refusal(out, site, refusal));
     }
 
     /// Gives an answer as soon as the state that it saw is durable.
     pub(super) fn answer(&mut self, to: Destination, encode: impl FnOnce(&mut Vec<u8>, &Site)) {
-        let Self { log, connections, site, .. } = self;
+        let Self { log, connections, site, asking, answered, .. } = self;
         if let Some(parked) = log.parking() {
-            parked.push(to, |out| encode(out, site));
-        } else if let Destination::Local(reply_to) = to {
+            parked.push(to, asking, |out| encode(out, site));
+            return;
+        }
+        answered.add(asking.arrived);
+        if let Destination::Local(reply_to) = to {
             let slot = reply_to.connection.slot;
             if connections.at(slot).take_answer(reply_to, |out| encode(out, site)) {
                 self.queue_send(slot);

@@ -19,6 +19,7 @@ use super::connection::{ConnectionId, Connections, Fault, Phase};
 use super::documents::Documents;
 use super::exchange::{Exchange, HTTP_IN_FLIGHT_MAX};
 use super::mail::{Frames, MAILBOX_MESSAGES, Mail};
+use super::metrics::{Arrivals, Asking, CloseReason, ShardMetrics, SlowLog, StockScan, StockTable};
 use crate::admission::keys::Keys;
 use crate::admission::peer::TrustedProxies;
 use crate::admission::token::{TokenChecker, TokenRules};
@@ -84,6 +85,8 @@ pub struct ServiceConfig {
     /// The keys; without any, everybody who can connect may do everything, but that over HTTP a
     /// buyer needs a token where there are rules for them.
     pub keys: Option<Arc<Keys>>,
+    /// An answer that takes longer than this is reported; without it, none is.
+    pub slow_request: Option<Duration>,
     /// Which buyers' tokens hold; without any, none does.
     pub token_rules: Option<Arc<TokenRules>>,
     /// The proxies whose word on a client's address counts.
@@ -140,6 +143,18 @@ pub struct Service {
     pub(super) mail: Vec<VecDeque<Mail>>,
     pub(super) asks: Asks,
     pub(super) scratch: Vec<u8>,
+    pub(super) metrics: Arc<ShardMetrics>,
+    /// The request that is being handled.
+    pub(super) asking: Asking,
+    /// The answers of this turn.
+    pub(super) answered: Arrivals,
+    pub(super) slow: SlowLog,
+    /// When the write in flight was handed to the ring.
+    pub(super) write_started: Option<Duration>,
+    pub(super) stock: Option<StockScan>,
+    pub(super) stock_done: Option<Box<StockTable>>,
+    /// Requests that were sent to other shards and are not answered.
+    pub(super) hops_in_flight: u64,
     spare_buffers: Vec<Vec<u8>>,
     sweep_next: u32,
     sweep_due: Duration,
@@ -159,6 +174,7 @@ impl Service {
             monotonic: Duration::ZERO,
             draining: false,
             tokens: config.token_rules.clone().map(TokenChecker::new),
+            slow: SlowLog::new(config.slow_request),
             site: Site { date: DateText::new(TimeMs(0)), cors: config.cors.clone() },
             to_send: VecDeque::new(),
             stalled: VecDeque::new(),
@@ -168,6 +184,13 @@ impl Service {
             mail: (0..shards).map(|_| VecDeque::new()).collect(),
             asks: Asks::default(),
             scratch: Vec::new(),
+            metrics: Arc::default(),
+            asking: Asking::default(),
+            answered: Arrivals::default(),
+            write_started: None,
+            stock: None,
+            stock_done: None,
+            hops_in_flight: 0,
             spare_buffers: Vec::new(),
             sweep_next: 0,
             sweep_due: Duration::ZERO,
@@ -181,6 +204,7 @@ impl Service {
     pub fn handle_time(&mut self, clock: TimeMs, monotonic: Duration) {
         self.clock = self.clock.max(clock);
         self.monotonic = monotonic;
+        self.asking.arrived = monotonic;
         if self.site.date.is_stale(self.clock) {
             self.site.date = DateText::new(self.clock);
         }
@@ -188,9 +212,14 @@ impl Service {
 
     /// A peer connected. `None`: there are too many, close its socket.
     pub fn handle_open(&mut self, wire: Wire) -> Option<ConnectionId> {
-        if self.draining {
-            return None;
-        }
+        let opened = if self.draining { None } else { self.open(wire) };
+        let count =
+            if opened.is_some() { &self.metrics.accepted } else { &self.metrics.turned_away };
+        count.add(1);
+        opened
+    }
+
+    fn open(&mut self, wire: Wire) -> Option<ConnectionId> {
         let http = match wire {
             Wire::Binary => None,
             Wire::Http { peer } => {
@@ -284,8 +313,9 @@ impl Service {
 
     /// The frame in flight is durable.
     pub fn handle_written(&mut self, buffer: AlignedBuffer) {
-        let Self { log, connections, to_send, mail, asks, .. } = self;
-        log.handle_written(buffer, |to, bytes| {
+        self.count_write();
+        let Self { log, connections, to_send, mail, asks, answered, .. } = self;
+        log.handle_written(buffer, answered, |to, bytes| {
             deliver(connections, to_send, mail, asks, to, bytes);
         });
     }
@@ -298,6 +328,7 @@ impl Service {
     /// The driver closed the socket, and nothing of it is in flight.
     pub fn handle_closed(&mut self, slot: u32) {
         let connection = self.connections.close(slot);
+        self.count_closed(connection.reason);
         if connection.queued {
             self.to_send.retain(|queued| *queued != slot);
         }
@@ -325,16 +356,20 @@ impl Service {
                 break;
             }
             let Some(slot) = self.stalled.pop_front() else { break };
-            self.connections.at(slot).stalled = false;
+            let connection = self.connections.at(slot);
+            connection.stalled = false;
+            self.asking.arrived = connection.stalled_at;
             self.take_input(slot);
+            self.asking.arrived = self.monotonic;
             self.resume_reading(slot);
         }
         self.sweep();
+        self.scan_stock();
     }
 
     /// The next frame for the log.
     pub fn poll_write(&mut self) -> Option<Write> {
-        self.log.poll_write()
+        self.log.poll_write(&self.metrics)
     }
 
     /// The next buffer to be sent whole; [`Self::handle_sent`] gives it back.
@@ -396,7 +431,8 @@ impl Service {
         let can_resume = has_room && self.stalled.iter().any(|slot| self.is_within_bounds(*slot));
         let is_due = self.expiries_wait || !self.asks.is_empty();
         let may_go_on = can_resume || (is_due && self.log.has_room());
-        self.engine.has_garbage() || (!self.log.is_starved() && may_go_on)
+        let is_scanned = self.stock.is_some() || self.engine.has_garbage();
+        is_scanned || (!self.log.is_starved() && may_go_on)
     }
 
     /// How long the driver may sleep where nothing happens.
@@ -432,6 +468,7 @@ impl Service {
             let Some(record) = self.engine.poll_expired(now) else { return };
             self.log.append(now, &record);
             self.engine.apply(&record);
+            self.metrics.expired.add(1);
         }
         self.expiries_wait = true;
     }
@@ -532,10 +569,17 @@ impl Service {
                 let timeout = if self.draining { DRAIN_QUIET } else { self.config.idle_timeout };
                 !connection.is_waited_for() && quiet >= timeout
             };
+            let reason = match (connection.sending, self.draining) {
+                (true, _) => CloseReason::SlowReader,
+                (false, _) if connection.phase.is_over() => connection.reason,
+                (false, true) => CloseReason::Stopping,
+                (false, false) => CloseReason::Idle,
+            };
             if !is_over && self.is_overdue(slot) {
                 self.fail_http(slot, HttpFault::Timeout);
             }
             if is_over {
+                self.connections.at(slot).reason = reason;
                 self.close(slot);
             }
         }
@@ -577,6 +621,7 @@ pub(super) fn deliver(
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::metrics::{Operation, Protocol};
     use super::*;
     use crate::engine::HashSeed;
     use crate::model::{
@@ -590,6 +635,7 @@ pub(super) mod tests {
 
     const SALE: SaleId = SaleId(1);
     const SECOND: Duration = Duration::from_secs(1);
+    const SLOW: Duration = Duration::from_millis(5);
 
     /// A shard whose sends and log writes end when the test says so.
     pub(in crate::server) struct Desk {
@@ -642,6 +688,7 @@ pub(super) mod tests {
                 send_timeout: 10 * SECOND,
                 welcome,
                 keys: None,
+                slow_request: Some(SLOW),
                 token_rules: None,
                 trusted_proxies: TrustedProxies::default(),
                 proxy_protocol: false,
@@ -891,5 +938,94 @@ pub(super) mod tests {
         let parked = desk.service.log.parked_bytes();
         assert!(parked <= super::super::commit::PARKED_BYTES_MAX + answer_bytes, "{parked}");
         assert!(parked > 0);
+    }
+
+    #[test]
+    fn every_answer_is_counted_once_and_timed_from_its_arrival() {
+        let mut desk = Desk::new();
+        let metrics = Arc::clone(desk.service.metrics());
+        desk.receive_command(SALE);
+        desk.poll();
+        desk.service.handle_turn_end(SECOND);
+        desk.receive_queries(3, STATS);
+        desk.poll();
+        desk.service.handle_time(TimeMs(1), SECOND + SLOW);
+        desk.receive_queries(2, STATS);
+        desk.service.handle_turn_end(SECOND + SLOW);
+        assert_eq!((metrics.parked.value(), metrics.answers.values().count), (6, 0));
+        assert_eq!((metrics.appended_lsn.value(), metrics.durable_lsn.value()), (1, 0));
+        desk.service.handle_time(TimeMs(1), SECOND + SLOW + SLOW);
+        desk.written();
+        desk.poll();
+        desk.service.handle_turn_end(SECOND + SLOW + SLOW);
+        assert_eq!((metrics.parked.value(), metrics.durable_lsn.value()), (0, 1));
+        let answers = metrics.answers.values();
+        assert_eq!((answers.count, answers.sum), (6, 4 * 10_000 + 2 * 5_000));
+        let writes = metrics.log_writes.values();
+        assert_eq!((writes.count, writes.sum), (1, 10_000), "until the disk had it");
+        assert_eq!(metrics.batch_records.values().sum, 1);
+        // An answer of exactly the threshold is not slow.
+        assert_eq!(metrics.slow.value(), 4);
+        let told: Vec<_> = std::iter::from_fn(|| desk.service.poll_slow()).collect();
+        assert_eq!(told.len(), 4);
+        assert_eq!(told[0].operation, Operation::DefineSale);
+        assert_eq!((told[3].operation, told[3].took), (Operation::Stats, 2 * SLOW));
+        // Nothing to wait for: the answer leaves in the turn.
+        desk.sent();
+        desk.receive_queries(1, STATS);
+        desk.poll();
+        desk.service.handle_turn_end(SECOND + SLOW + SLOW);
+        assert_eq!(metrics.answers.values().count, 7);
+        let counted: Vec<_> =
+            metrics.requests.counted().filter(|row| row.3 > 0).map(|row| (row.1, row.3)).collect();
+        assert_eq!(counted, [(Operation::DefineSale, 1), (Operation::Stats, 6)]);
+    }
+
+    #[test]
+    fn each_end_of_a_connection_is_counted_with_its_reason() {
+        let mut desk = Desk::new();
+        let metrics = Arc::clone(desk.service.metrics());
+        let closed = |reason: CloseReason| metrics.closed[reason as usize].value();
+        let end = |desk: &mut Desk| {
+            while let Some((slot, buffer)) = desk.service.poll_send() {
+                desk.service.handle_sent(slot, buffer, true);
+            }
+            let slot = desk.service.poll_close().unwrap_or_else(|| {
+                // Where it was told of its fault, the peer goes first.
+                desk.service.handle_end(desk.slot);
+                desk.service.poll_close().expect("it is over")
+            });
+            desk.service.handle_closed(slot);
+            desk.slot = desk.service.handle_open(Wire::Binary).expect("there is room").slot;
+        };
+        desk.service.handle_end(desk.slot);
+        end(&mut desk);
+        assert_eq!(closed(CloseReason::Peer), 1);
+        desk.receive_queries(1, STATS);
+        end(&mut desk);
+        assert_eq!(closed(CloseReason::Fault), 1);
+        assert_eq!(metrics.faults[Protocol::Binary as usize].value(), 1);
+        desk.service.handle_time(TimeMs(1), 1_000 * SECOND);
+        desk.service.handle_turn();
+        end(&mut desk);
+        assert_eq!(closed(CloseReason::Idle), 1);
+        assert_eq!((metrics.accepted.value(), metrics.turned_away.value()), (4, 0));
+        desk.service.handle_drain();
+        assert!(desk.service.handle_open(Wire::Binary).is_none());
+        assert_eq!(metrics.turned_away.value(), 1);
+    }
+
+    #[test]
+    fn stock_is_told_while_nothing_else_happens() {
+        let mut desk = Desk::new();
+        desk.receive_command(SALE);
+        desk.service.handle_stock(Box::new(StockTable::with_room()));
+        assert!(desk.service.is_busy(), "somebody waits");
+        while desk.service.is_busy() {
+            desk.service.handle_turn();
+        }
+        let table = desk.service.poll_stock().expect("the scan is over");
+        assert_eq!(table.sales.iter().map(|sale| sale.sale).collect::<Vec<_>>(), [SALE]);
+        assert!(desk.service.poll_stock().is_none());
     }
 }

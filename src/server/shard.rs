@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::asks::AskId;
 use super::error::ServerError;
 use super::mail::{Frames, Mail, SentAsk};
+use super::metrics::{SlowRequest, StockTable};
 use super::service::{Reading, Service, Wire};
 use crate::model::{ShardIndex, TimeMs};
 use crate::runtime::file::SyncMethod;
@@ -46,6 +47,8 @@ const LOG_TOKEN: Token = Token(u32::MAX);
 pub enum Order {
     /// The log's next segment is prepared, and open for its writes.
     Segment(Segment, File),
+    /// Fill this table with the stock of the shard's sales.
+    Stock(Box<StockTable>),
     /// A command or a query, for a sale of this shard.
     Ask(AskId, Box<SentAsk>),
     /// Answer what was asked, refuse what comes, and say when that is done.
@@ -61,6 +64,10 @@ pub enum Report {
     SegmentReached(ShardIndex, SegmentIndex),
     /// The log has no segment to go on in.
     Starved(ShardIndex),
+    /// The stock that was asked for.
+    Stock(ShardIndex, Box<StockTable>),
+    /// An answer took longer than the threshold.
+    Slow(ShardIndex, SlowRequest),
     /// The answer to what was asked, as the binary protocol encodes it.
     Answered(AskId, Frames),
     /// The shard has answered everything, or has waited for its peers long enough.
@@ -169,6 +176,8 @@ impl<C: Clock> Shard<C> {
             self.take_mail();
             self.service.handle_turn();
             self.push_work();
+            self.service.handle_turn_end(self.clock.monotonic());
+            self.report_observed();
             self.accept_again(monotonic);
             self.report_drained(monotonic);
             if self.state.is_stopped {
@@ -304,6 +313,7 @@ impl<C: Clock> Shard<C> {
                     self.segments.push_back((segment.index, file));
                     self.service.handle_segment(segment);
                 }
+                Order::Stock(table) => self.service.handle_stock(table),
                 Order::Ask(id, ask) => self.service.handle_ask(id, ask),
                 Order::Drain => {
                     self.service.handle_drain();
@@ -324,6 +334,16 @@ impl<C: Clock> Shard<C> {
         if !self.state.is_drained && (self.service.is_drained() || is_over) {
             self.state.is_drained = true;
             (self.report)(Report::Drained(self.index));
+        }
+    }
+
+    /// What the control plane is told for people to see.
+    fn report_observed(&mut self) {
+        if let Some(table) = self.service.poll_stock() {
+            (self.report)(Report::Stock(self.index, table));
+        }
+        while let Some(slow) = self.service.poll_slow() {
+            (self.report)(Report::Slow(self.index, slow));
         }
     }
 

@@ -20,6 +20,7 @@ use super::datadir::{DataDir, NewLog};
 use super::documents::Documents;
 use super::error::ServerError;
 use super::mail::{MAILBOX_MESSAGES, Mail};
+use super::metrics::ShardMetrics;
 use super::service::{IN_FLIGHT_MAX, Service, ServiceConfig};
 use super::shard::{Listener, LoopState, Order, Peer, Reporter, Shard};
 use crate::engine::{Engine, HashSeed};
@@ -75,6 +76,8 @@ pub struct StartedShard {
     pub thread: JoinHandle<()>,
     /// What its log is like.
     pub log: StartedLog,
+    /// Its numbers.
+    pub metrics: Arc<ShardMetrics>,
 }
 
 /// The log of a shard that serves.
@@ -155,20 +158,18 @@ pub fn start(
         threads.push(thread);
         gates.push(gate);
     }
-    let mut logs: Vec<Option<StartedLog>> = (0..shards.get()).map(|_| None).collect();
-    for (index, log) in ready.iter().take(usize::from(shards.get())) {
-        logs[usize::from(index.0)] = Some(log?);
+    let mut prepared: Vec<_> = (0..shards.get()).map(|_| None).collect();
+    for (index, shard) in ready.iter().take(usize::from(shards.get())) {
+        prepared[usize::from(index.0)] = Some(shard?);
     }
     // Nobody serves before everybody can: a request may be for any shard.
     for gate in gates {
         gate.send(()).expect("a shard waits for its gate");
     }
-    let parts = logs.into_iter().zip(orders).zip(threads).enumerate();
-    let shards = parts.map(|(number, ((log, orders), thread))| StartedShard {
-        index: ShardIndex(number as u16),
-        orders,
-        thread,
-        log: log.expect("each shard reported"),
+    let parts = prepared.into_iter().zip(orders).zip(threads).enumerate();
+    let shards = parts.map(|(number, ((prepared, orders), thread))| {
+        let (log, metrics) = prepared.expect("each shard reported");
+        StartedShard { index: ShardIndex(number as u16), orders, thread, log, metrics }
     });
     Ok(Started {
         address,
@@ -214,6 +215,7 @@ fn assign(
                 send_timeout: config.send_timeout,
                 welcome: Welcome { shard: index, ..welcome.clone() },
                 keys: config.keys.clone(),
+                slow_request: config.slow_request,
                 token_rules: token_rules.clone(),
                 trusted_proxies: config.trusted_proxies.clone(),
                 proxy_protocol: config.proxy_protocol,
@@ -366,7 +368,7 @@ fn connect_shards(shards: NonZeroU16) -> Result<(Vec<Vec<Peer>>, Vec<Wakeup>), S
     Ok((peers.collect(), wakeups))
 }
 
-type Ready = (ShardIndex, Result<StartedLog, ServerError>);
+type Ready = (ShardIndex, Result<(StartedLog, Arc<ShardMetrics>), ServerError>);
 
 fn run_shard(
     assignment: Assignment,
@@ -383,7 +385,8 @@ fn run_shard(
             return;
         }
     };
-    if ready.send((index, Ok(log))).is_err() || gate.recv().is_err() {
+    let metrics = Arc::clone(shard.service.metrics());
+    if ready.send((index, Ok((log, metrics)))).is_err() || gate.recv().is_err() {
         return;
     }
     if let Err(error) = shard.run() {

@@ -183,6 +183,18 @@ impl LogWriter {
         self.ahead.len()
     }
 
+    /// The segment that is being written.
+    #[must_use]
+    pub const fn segment(&self) -> SegmentIndex {
+        self.segment.index
+    }
+
+    /// The last record that was appended.
+    #[must_use]
+    pub const fn appended_lsn(&self) -> Lsn {
+        Lsn(self.next_lsn.0 - 1)
+    }
+
     /// The last record that is on disk.
     #[must_use]
     pub const fn durable_lsn(&self) -> Lsn {

@@ -49,6 +49,7 @@ use self::connection::Connection;
 use self::office::Office;
 use super::bell::Ringer;
 use super::desk::Desk;
+use super::metrics::Scraper;
 use crate::runtime::unix::{self, Credentials, SocketFile};
 use crate::server::ServerError;
 use crate::server::config::{AdminAddress, ServerConfig};
@@ -115,6 +116,7 @@ impl Door {
     pub(super) fn open(
         config: &ServerConfig,
         desk: &Rc<Desk>,
+        scraper: &Rc<Scraper>,
         ringer: Ringer,
     ) -> Result<Self, ServerError> {
         let (sender, accepted) = sync_channel(ACCEPTED_MAX);
@@ -139,7 +141,7 @@ impl Door {
                 (AdminAddress::Tcp(address), config.keys.clone(), None)
             }
         };
-        let office = Rc::new(Office::new(Rc::clone(desk), keys));
+        let office = Rc::new(Office::new(Rc::clone(desk), Rc::clone(scraper), keys));
         Ok(Self { address, accepted, office, load: Rc::default(), _file: file })
     }
 

@@ -22,6 +22,7 @@ use super::view::{
 };
 use crate::admission::keys::Keys;
 use crate::control::desk::{Desk, Phase};
+use crate::control::metrics::Scraper;
 use crate::model::outcome::{ORDERS_PAGE_MAX, SALES_PAGE_MAX};
 use crate::model::{
     Command, ItemCounts, ItemId, OrderNumber, OrderPage, OrderView, Outcome, Query, Refusal,
@@ -42,6 +43,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// See the module.
 pub(super) struct Office {
     desk: Rc<Desk>,
+    scraper: Rc<Scraper>,
     /// The keys, where each request needs one.
     keys: Option<Arc<Keys>>,
     /// Held by the one change of several steps that is under way.
@@ -49,8 +51,8 @@ pub(super) struct Office {
 }
 
 impl Office {
-    pub(super) fn new(desk: Rc<Desk>, keys: Option<Arc<Keys>>) -> Self {
-        Self { desk, keys, defining: Semaphore::new(1) }
+    pub(super) fn new(desk: Rc<Desk>, scraper: Rc<Scraper>, keys: Option<Arc<Keys>>) -> Self {
+        Self { desk, scraper, keys, defining: Semaphore::new(1) }
     }
 
     /// Whether the server stops, so that connections are to end.
@@ -88,7 +90,7 @@ impl Office {
         match route {
             Route::Live => Ok(Reply::text(200, "text/plain", "live\n")),
             Route::Ready => Ok(self.readiness()),
-            Route::Metrics => Ok(Reply::text(200, METRICS_TYPE, self.metrics())),
+            Route::Metrics => Ok(Reply::text(200, METRICS_TYPE, self.scraper.text().await)),
             Route::Stats => self.stats().await,
             Route::Sales => self.list(&Params::parse(request.query)?).await,
             Route::Sale(sale) if request.method == Method::Put => {
@@ -120,20 +122,6 @@ impl Office {
             Phase::Stopping => (503, "stopping\n"),
         };
         Reply::text(status, "text/plain", text)
-    }
-
-    /// What a scrape gets.
-    fn metrics(&self) -> String {
-        let serving = u8::from(self.desk.phase() == Phase::Serving);
-        format!(
-            "# HELP boxoffice_build_info The version that runs.\n\
-             # TYPE boxoffice_build_info gauge\n\
-             boxoffice_build_info{{version=\"{}\"}} 1\n\
-             # HELP boxoffice_serving Whether every shard serves.\n\
-             # TYPE boxoffice_serving gauge\n\
-             boxoffice_serving {serving}\n",
-            env!("CARGO_PKG_VERSION")
-        )
     }
 
     async fn stats(&self) -> Result<Reply, Problem> {

@@ -1,0 +1,77 @@
+//! What the kernel knows of this process, and of the disk below a directory.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+/// This process and the disk of a directory, at one moment. What cannot be learned is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessFacts {
+    /// When it started, since the Unix epoch.
+    pub started: Duration,
+    /// CPU time of all its threads.
+    pub cpu: Duration,
+    /// Memory that it has in use, in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Address space, in bytes.
+    pub virtual_bytes: Option<u64>,
+    /// Descriptors that are open.
+    pub open_files: Option<u64>,
+    /// How many may be.
+    pub open_files_max: Option<u64>,
+    /// The size of the file system, in bytes.
+    pub disk_bytes: Option<u64>,
+    /// What is free on it for this user, in bytes.
+    pub disk_free_bytes: Option<u64>,
+}
+
+/// Looks at this process, which started at `started`, and at the file system of `directory`.
+#[must_use]
+pub fn facts(started: SystemTime, directory: &Path) -> ProcessFacts {
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let disk = rustix::fs::statvfs(directory).ok();
+    ProcessFacts {
+        started: started.duration_since(UNIX_EPOCH).unwrap_or_default(),
+        cpu: Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32),
+        resident_bytes: kibibytes(&status, "VmRSS:"),
+        virtual_bytes: kibibytes(&status, "VmSize:"),
+        // The listing itself opens one more.
+        open_files: fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64 - 1),
+        open_files_max: getrlimit(Resource::Nofile).current,
+        disk_bytes: disk.as_ref().map(|disk| disk.f_blocks * disk.f_frsize),
+        disk_free_bytes: disk.as_ref().map(|disk| disk.f_bavail * disk.f_frsize),
+    }
+}
+
+/// A field of `/proc/self/status`, which has its sizes in KiB.
+fn kibibytes(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|size| size * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_known() {
+        let started = SystemTime::now();
+        let facts = facts(started, Path::new("/"));
+        assert_eq!(facts.started, started.duration_since(UNIX_EPOCH).expect("it is later"));
+        assert!(facts.resident_bytes <= facts.virtual_bytes && facts.resident_bytes > Some(0));
+        assert!(facts.open_files >= Some(3) && facts.open_files <= facts.open_files_max);
+        assert!(facts.disk_free_bytes <= facts.disk_bytes && facts.disk_bytes > Some(0));
+        assert!(facts.cpu > Duration::ZERO);
+    }
+
+    #[test]
+    fn sizes_are_read_by_their_names() {
+        let status = "Name:\tbox\nVmSize:\t  20 kB\nVmRSS:\t       3 kB\n";
+        assert_eq!(kibibytes(status, "VmRSS:"), Some(3 * 1024));
+        assert_eq!(kibibytes(status, "VmLck:"), None);
+    }
+}

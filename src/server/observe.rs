@@ -1,0 +1,126 @@
+//! What a shard tells about itself: its numbers, its stock, its slow requests.
+//!
+//! Counting happens where things happen; here is what is counted once a turn. None of it changes
+//! what anybody is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::metrics::{
+    Admission, CloseReason, Operation, Protocol, ShardMetrics, SlowRequest, StockScan, StockTable,
+    Verdict,
+};
+use super::service::Service;
+use crate::model::{Refusal, RefusalCode};
+use crate::protocol::http::HttpRefusal;
+
+impl Service {
+    /// The shard's numbers, for any thread to read.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<ShardMetrics> {
+        &self.metrics
+    }
+
+    /// Somebody asks for the stock of every sale. One scan at a time: where another is under way,
+    /// that one is given up.
+    pub fn handle_stock(&mut self, table: Box<StockTable>) {
+        self.stock = Some(StockScan::new(table, &self.engine));
+    }
+
+    /// The stock, once all sales were looked at.
+    pub fn poll_stock(&mut self) -> Option<Box<StockTable>> {
+        self.stock_done.take()
+    }
+
+    /// The next slow request to be told of.
+    pub fn poll_slow(&mut self) -> Option<SlowRequest> {
+        self.slow.poll()
+    }
+
+    /// The turn is over: what it answered is with the ring.
+    pub fn handle_turn_end(&mut self, monotonic: Duration) {
+        let metrics = &*self.metrics;
+        self.answered.record(monotonic, &metrics.answers);
+        if self.log.is_in_flight() {
+            self.write_started.get_or_insert(monotonic);
+        }
+        metrics.turns.add(1);
+        metrics.turn_ns.add(monotonic.saturating_sub(self.monotonic).as_nanos() as u64);
+        self.log.publish(metrics);
+        metrics.connections.set(self.connections.len() as u64);
+        metrics.connections_stalled.set(self.stalled.len() as u64);
+        metrics.hops_in_flight.set(self.hops_in_flight);
+        metrics.mail_waiting.set(self.mail.iter().map(|mail| mail.len() as u64).sum());
+    }
+
+    /// A step of the scan that somebody waits for.
+    pub(super) fn scan_stock(&mut self) {
+        let Some(scan) = self.stock.take() else { return };
+        match scan.step(&self.engine, self.log.now(self.clock)) {
+            Ok(table) => self.stock_done = Some(table),
+            Err(rest) => self.stock = Some(rest),
+        }
+    }
+
+    /// The frame in flight is durable, and its answers are about to go.
+    pub(super) fn count_write(&mut self) {
+        let took = self
+            .write_started
+            .take()
+            .map_or(Duration::ZERO, |started| self.monotonic.saturating_sub(started));
+        self.metrics.log_writes.record_time(took, 1);
+        let slow = self.log.note_slow(self.monotonic, took, &mut self.slow);
+        self.metrics.slow.add(slow);
+    }
+
+    /// What is asked now, for the answer that follows.
+    #[inline]
+    pub(super) fn asks(&mut self, protocol: Protocol, operation: Operation) {
+        self.asking.protocol = protocol;
+        self.asking.operation = operation;
+    }
+
+    /// What the request got that is being handled.
+    #[inline]
+    pub(super) fn count(&self, verdict: Verdict) {
+        self.metrics.requests.count(self.asking.protocol, self.asking.operation, verdict);
+    }
+
+    /// A refusal that no state had to be read for.
+    pub(super) fn count_refused(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::Forbidden => self.count_admission(Admission::Forbidden),
+            Refusal::BadToken => self.count_admission(Admission::BadToken),
+            _ => {}
+        }
+        self.count(Verdict::Refused(refusal.code()));
+        self.answered.add(self.asking.arrived);
+    }
+
+    /// The same over HTTP, where a request can be wrong without ending its connection.
+    pub(super) fn count_http_refusal(&mut self, refusal: &HttpRefusal) {
+        match refusal {
+            HttpRefusal::Refusal(refusal) => self.count_refused(*refusal),
+            HttpRefusal::Field { .. } => {
+                self.count(Verdict::Refused(RefusalCode::BadRequest));
+                self.answered.add(self.asking.arrived);
+            }
+            HttpRefusal::Fault(_) => self.metrics.faults[Protocol::Http as usize].add(1),
+        }
+    }
+
+    /// An answer over HTTP that no sale has part in.
+    pub(super) fn count_document(&mut self) {
+        self.asks(Protocol::Http, Operation::Document);
+        self.count(Verdict::Ok);
+        self.answered.add(self.asking.arrived);
+    }
+
+    pub(super) fn count_admission(&self, admission: Admission) {
+        self.metrics.admissions[admission as usize].add(1);
+    }
+
+    pub(super) fn count_closed(&self, reason: CloseReason) {
+        self.metrics.closed[reason as usize].add(1);
+    }
+}
