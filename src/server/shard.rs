@@ -384,7 +384,12 @@ impl<C: Clock> Shard<C> {
         while let Some(slot) = self.service.poll_close() {
             let socket = self.socket(slot);
             socket.is_closing = true;
-            net::shutdown(&socket.fd);
+            net::finish(&socket.fd);
+            if let Some(receiving) = socket.receiving {
+                // Not by ending that direction too: it would keep the peer from learning that
+                // there is room again, and one that floods would wait for it instead of failing.
+                self.ring.cancel(receiving);
+            }
             self.finish_closing(slot);
         }
         while let Some((id, frames)) = self.service.poll_answered() {
