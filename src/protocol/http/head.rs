@@ -128,7 +128,7 @@ fn method_of(name: &str) -> Method {
         "HEAD" => Method::Head,
         "POST" => Method::Post,
         "OPTIONS" => Method::Options,
-        "PUT" | "DELETE" | "PATCH" | "CONNECT" | "TRACE" => Method::Foreign,
+        "PUT" | "DELETE" | "PATCH" | "CONNECT" | "TRACE" | "QUERY" => Method::Foreign,
         _ => Method::Unknown,
     }
 }
