@@ -3,6 +3,7 @@
 //! Exit codes: 0 it ran, 1 it could not connect or something failed, 2 wrong command line.
 
 mod ceiling;
+mod crowd;
 mod run;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Command {
     /// Echoes on the same ring runtime, with a durable append and nothing else: what the machine
     /// allows.
     Ceiling(ceiling::Options),
+    /// Holds HTTP connections that are in the way: silent ones, or ones that drip.
+    Crowd(crowd::Options),
 }
 
 /// What a program says when it cannot go on, and its exit code.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
         Ok(Cli { command: Command::Run(options) }) => run::run(&options),
         Ok(Cli { command: Command::Ceiling(options) }) => ceiling::run(&options),
+        Ok(Cli { command: Command::Crowd(options) }) => crowd::run(&options),
         Err(error) if error.use_stderr() && error.kind() != HELP => {
             Err(Failure::usage(one_line(&error.to_string())))
         }

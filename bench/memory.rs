@@ -3,11 +3,12 @@
 //! `cargo bench --bench memory` prints a line per kind of work: the median, over slices of the
 //! run, of the CPU nanoseconds for deciding and applying one command, and the resident memory
 //! that each order added. `cargo bench --bench memory -- buy 2000000` runs one kind at another
-//! size.
+//! size. `archive` sells one sale out, archives it, frees its memory and sells the next one.
 //!
 //! Each kind runs in a process of its own, so that no memory is counted that an earlier one left.
 
 use std::process::{Command as Process, ExitCode};
+use std::time::{Duration, Instant};
 
 use boxoffice::engine::{Decision, Engine, HashSeed, outcome};
 use boxoffice::model::{
@@ -16,6 +17,7 @@ use boxoffice::model::{
 };
 
 const SALE: SaleId = SaleId(1);
+const NEXT_SALE: SaleId = SaleId(2);
 const NOW: TimeMs = TimeMs(1_800_000_000_000);
 const ORDERS: u64 = 10_000_000;
 const SLICES: u64 = 20;
@@ -26,7 +28,7 @@ const BYTES_PER_ORDER_MAX: f64 = 128.0;
 const BATCH: u64 = 16;
 
 /// The kinds of work.
-const KINDS: [(&str, Kind); 7] = [
+const KINDS: [(&str, Kind); 8] = [
     ("buy", Kind { holds: false, accounts: 0, batch: BATCH }),
     ("buy-one-by-one", Kind { holds: false, accounts: 0, batch: 1 }),
     ("buy-100k-accounts", Kind { holds: false, accounts: 100_000, batch: BATCH }),
@@ -34,8 +36,13 @@ const KINDS: [(&str, Kind); 7] = [
     ("hold-confirm-one-by-one", Kind { holds: true, accounts: 0, batch: 1 }),
     ("hold-confirm-100k-accounts", Kind { holds: true, accounts: 100_000, batch: BATCH }),
     (SOLD_OUT, Kind { holds: false, accounts: 0, batch: BATCH }),
+    (ARCHIVE, Kind { holds: false, accounts: 0, batch: BATCH }),
 ];
 const SOLD_OUT: &str = "sold-out";
+const ARCHIVE: &str = "archive";
+
+/// What an archived order may leave behind: its share of the allocator's own leftovers.
+const BYTES_LEFT_PER_ORDER_MAX: f64 = 4.0;
 
 #[derive(Clone, Copy)]
 struct Kind {
@@ -70,6 +77,9 @@ fn run(name: &str, orders: u64) -> ExitCode {
         eprintln!("unknown kind {name}; known: {:?}", KINDS.map(|(known, _)| known));
         return ExitCode::FAILURE;
     };
+    if name == ARCHIVE {
+        return run_archive(kind, orders);
+    }
     let mut load = Load::new(kind, if name == SOLD_OUT { 0 } else { orders });
     let before = resident_bytes();
     let mut slices: Vec<f64> =
@@ -81,8 +91,41 @@ fn run(name: &str, orders: u64) -> ExitCode {
     if bytes > BYTES_PER_ORDER_MAX { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// What is left of a sale that was archived, and how long the longest step took.
+fn run_archive(kind: Kind, orders: u64) -> ExitCode {
+    let mut load = Load::new(kind, orders);
+    let before = resident_bytes();
+    load.slice(false, orders);
+    let sold = resident_bytes().saturating_sub(before);
+    commit(&mut load.engine, &Command::CloseSale { sale: SALE });
+    let start = Instant::now();
+    commit(&mut load.engine, &Command::ArchiveSale { sale: SALE });
+    let archived = start.elapsed();
+    let (mut steps, mut longest) = (0, Duration::ZERO);
+    while load.engine.has_garbage() {
+        let start = Instant::now();
+        load.engine.reclaim();
+        longest = longest.max(start.elapsed());
+        steps += 1;
+    }
+    let left = resident_bytes().saturating_sub(before) as f64 / orders as f64;
+    load.open_sale(NEXT_SALE, orders);
+    load.slice(false, orders);
+    let again = resident_bytes().saturating_sub(before);
+    let per_order = |bytes: u64| bytes as f64 / orders as f64;
+    println!(
+        "{ARCHIVE:28} {left:6.1} bytes per order left of {:.1}; {:.1} with the next sale; \
+         archived in {archived:?}, freed in {steps} steps of at most {longest:?}",
+        per_order(sold),
+        per_order(again),
+    );
+    let is_small = left <= BYTES_LEFT_PER_ORDER_MAX && per_order(again) <= BYTES_PER_ORDER_MAX;
+    if is_small { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 struct Load {
     engine: Engine,
+    sale: SaleId,
     kind: Kind,
     made: u64,
     orders: Vec<Command>,
@@ -92,14 +135,7 @@ struct Load {
 impl Load {
     /// An engine with one open sale of so many units.
     fn new(kind: Kind, stock: u64) -> Self {
-        let mut engine = Engine::new(HashSeed([0x5eed, 0x10ad]));
-        let terms = SaleTerms { account_limit: Some(Quantity(1_000)), ..SaleTerms::default() };
-        let capacity = Quantity(u32::try_from(stock).expect("stock fits"));
-        let limit = Some(Quantity(1_000));
-        let item = ItemTerms { capacity, price: Price(500), account_limit: limit };
-        commit(&mut engine, &Command::DefineSale { sale: SALE, terms });
-        commit(&mut engine, &Command::DefineItem { sale: SALE, item: ItemId(1), terms: item });
-        commit(&mut engine, &Command::OpenSale { sale: SALE });
+        let engine = Engine::new(HashSeed([0x5eed, 0x10ad]));
         let intent = Intent { sale: SALE, account: AccountId(1), request: RequestId(1) };
         let line = Line { item: ItemId(1), quantity: Quantity(1) };
         let lines = Wanted::new([WantedLine { line, price: None }]).expect("one line");
@@ -113,7 +149,21 @@ impl Load {
         };
         let batch = kind.batch as usize;
         let (orders, confirms) = (vec![order; batch], vec![confirm; batch]);
-        Self { engine, kind, made: 0, orders, confirms }
+        let mut load = Self { engine, sale: SALE, kind, made: 0, orders, confirms };
+        load.open_sale(SALE, stock);
+        load
+    }
+
+    /// Opens a sale of so many units, which takes the orders from now on.
+    fn open_sale(&mut self, sale: SaleId, stock: u64) {
+        let terms = SaleTerms { account_limit: Some(Quantity(1_000)), ..SaleTerms::default() };
+        let capacity = Quantity(u32::try_from(stock).expect("stock fits"));
+        let limit = Some(Quantity(1_000));
+        let item = ItemTerms { capacity, price: Price(500), account_limit: limit };
+        commit(&mut self.engine, &Command::DefineSale { sale, terms });
+        commit(&mut self.engine, &Command::DefineItem { sale, item: ItemId(1), terms: item });
+        commit(&mut self.engine, &Command::OpenSale { sale });
+        self.sale = sale;
     }
 
     /// Sends `count` orders and returns the nanoseconds for each command.
@@ -150,6 +200,7 @@ impl Load {
 
     /// Puts fresh ids into the batch.
     fn fill(&mut self) {
+        let sale = self.sale;
         for (order, confirm) in self.orders.iter_mut().zip(&mut self.confirms) {
             self.made += 1;
             let spread = self.kind.accounts;
@@ -157,10 +208,10 @@ impl Load {
             let account = AccountId(u128::from(mix(account)) << 1 | 1);
             let request = u128::from(mix(self.made ^ 0x00ff_00ff)) << 64;
             if let Command::Buy { intent, .. } | Command::Hold { intent, .. } = order {
-                *intent = Intent { sale: SALE, account, request: RequestId(request | 6) };
+                *intent = Intent { sale, account, request: RequestId(request | 6) };
             }
             if let Command::Confirm { intent, .. } = confirm {
-                *intent = Intent { sale: SALE, account, request: RequestId(request | 7) };
+                *intent = Intent { sale, account, request: RequestId(request | 7) };
             }
         }
     }

@@ -9,7 +9,7 @@ use boxoffice::audit::{
 };
 use boxoffice::model::record::{
     Bought, Cancelled, Confirmed, Expired, Extended, Fenced, Held, ItemDefined, Origin,
-    RecordLines, Released, Restocked, SaleDefined, SaleStateSet,
+    RecordLines, Released, Restocked, SaleArchived, SaleDefined, SaleStateSet,
 };
 use boxoffice::model::{
     AccountId, BodyDigest, DurationMs, ItemId, ItemTerms, Line, OrderNumber, PaymentRef, Price,
@@ -109,6 +109,10 @@ impl Story {
         self.push(Record::SaleStateSet(SaleStateSet { sale: SALE, state }));
     }
 
+    fn archive(&mut self) {
+        self.push(Record::SaleArchived(SaleArchived { sale: SALE }));
+    }
+
     fn restock(&mut self, account: u128, item: u32, by: i64) {
         let origin = self.origin(account);
         self.push(Record::Restocked(Restocked { origin, item: ItemId(item), by }));
@@ -168,8 +172,8 @@ impl Story {
     }
 }
 
-/// Everything that a sale can go through, by the rules.
-fn clean_story() -> Story {
+/// Everything that a sale can go through until it is over, by the rules.
+fn closed_story() -> Story {
     let mut story = Story::defined();
     story.define_sale(sale_terms());
     story.define_item(1, item_terms(12, Some(6)));
@@ -201,13 +205,20 @@ fn clean_story() -> Story {
     story
 }
 
+/// The same, with the sale archived.
+fn clean_story() -> Story {
+    let mut story = closed_story();
+    story.archive();
+    story
+}
+
 #[test]
 fn a_log_that_keeps_the_rules_is_clean() {
     let report = clean_story().audit();
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.sales.len(), 1);
     let sale = &report.sales[0];
-    assert_eq!((sale.sale, sale.shard, sale.logged_state), (7, 0, "closed"));
+    assert_eq!((sale.sale, sale.shard, sale.logged_state), (7, 0, "archived"));
     let orders = OrderCounts { held: 0, confirmed: 3, released: 1, expired: 2, cancelled: 1 };
     assert_eq!(sale.orders, orders);
     let first = ItemReport { item: 1, capacity: 10, available: 0, held: 0, sold: 10 };
@@ -285,6 +296,11 @@ fn broken_terms() -> Vec<Case> {
     let (defined, open) = (Story::defined, Story::open);
     let closed = || after(|s| s.set_state(SaleState::Closed));
     let paused = || after(|s| s.set_state(SaleState::Paused));
+    let archived = || {
+        let mut story = closed();
+        story.archive();
+        story
+    };
     let no_ttl = SaleTerms { hold_ttl: DurationMs(0), ..sale_terms() };
     let no_limit = SaleTerms { account_limit: Some(Quantity(0)), ..sale_terms() };
     let (opens_at, closes_at) = (Some(TimeMs(900)), Some(TimeMs(900)));
@@ -303,6 +319,17 @@ fn broken_terms() -> Vec<Case> {
         case(Rule::Reopened, closed(), |s| s.set_state(SaleState::Open)),
         case(Rule::Reopened, closed(), |s| s.set_state(SaleState::Paused)),
         case(Rule::Reopened, open(), |s| s.set_state(SaleState::Scheduled)),
+        case(Rule::ArchivedEarly, open(), Story::archive),
+        case(Rule::ArchivedEarly, paused(), Story::archive),
+        case(Rule::ArchivedEarly, closed(), |s| s.set_state(SaleState::Archived)),
+        case(Rule::ArchivedEarly, after(|s| s.hold(ANN, 1, LINES)), |s| {
+            s.set_state(SaleState::Closed);
+            s.archive();
+        }),
+        case(Rule::AfterArchive, archived(), Story::archive),
+        case(Rule::AfterArchive, archived(), |s| s.restock(0, 1, 1)),
+        case(Rule::AfterArchive, archived(), |s| s.define_sale(sale_terms())),
+        case(Rule::AfterArchive, archived(), |s| s.buy(ANN, 1, LINES)),
         case(Rule::NotOpen, defined(), |s| s.hold(ANN, 1, LINES)),
         case(Rule::NotOpen, closed(), |s| s.buy(ANN, 1, LINES)),
         case(Rule::NotOpen, paused(), |s| s.hold(ANN, 1, LINES)),
@@ -417,6 +444,8 @@ const fn is_covered_elsewhere(rule: Rule) -> bool {
         | Rule::TermsOutOfRange
         | Rule::TermsAfterOpening
         | Rule::Reopened
+        | Rule::ArchivedEarly
+        | Rule::AfterArchive
         | Rule::NotOpen
         | Rule::Capacity
         | Rule::RestockTooFar
@@ -447,7 +476,7 @@ fn each_broken_rule_is_caught_by_its_name() {
         assert_found(story, *rule);
     }
     let caught: BTreeSet<Rule> = cases.iter().map(|(rule, _)| *rule).collect();
-    assert_eq!(caught.len(), 23, "{caught:?}");
+    assert_eq!(caught.len(), 25, "{caught:?}");
     assert!(caught.iter().all(|rule| !is_covered_elsewhere(*rule)));
 }
 
@@ -558,7 +587,7 @@ fn a_directory_without_all_its_logs_is_not_clean() {
 
 #[test]
 fn the_report_is_facts_in_json() {
-    let mut story = clean_story();
+    let mut story = closed_story();
     story.expire(99);
     let json = serde_json::to_value(story.audit()).unwrap();
     assert_eq!(json["violation_count"], 1);

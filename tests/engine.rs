@@ -5,40 +5,30 @@
 
 #[path = "support/naive.rs"]
 mod naive;
+#[path = "support/engine_steps.rs"]
+mod steps;
 
 use std::collections::BTreeSet;
 use std::mem::{Discriminant, discriminant};
+use std::num::NonZeroU16;
 
-use boxoffice::engine::{Decision, Engine, FENCES_PER_ACCOUNT_MAX, HashSeed, outcome};
+use boxoffice::engine::{
+    Decision, Engine, FENCES_PER_ACCOUNT_MAX, HashSeed, ORDERS_SCANNED_MAX, outcome,
+};
+use boxoffice::model::outcome::ORDERS_PAGE_MAX;
 use boxoffice::model::record::Record;
 use boxoffice::model::{
-    AccountId, Command, DurationMs, Intent, ItemCounts, ItemId, ItemTerms, Line, Lines,
-    OrderNumber, OrderView, PaymentRef, Price, Quantity, Refusal, RefusalCode, RequestId, SaleId,
-    SaleStats, SaleTerms, TimeMs, Wanted, WantedLine,
+    AccountId, Command, Field, Intent, ItemCounts, ItemId, Line, OrderNumber, OrderView,
+    PaymentRef, Quantity, Refusal, RefusalCode, RequestId, SaleId, SaleState, SaleStats,
+    SaleSummary, TimeMs, Wanted, WantedLine,
 };
 use naive::{Flaw, Naive, Verdict};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-
-const START: TimeMs = TimeMs(1_800_000_000_000);
-const ACCOUNTS: u128 = 4;
-const REQUESTS: u128 = 24;
-
-/// One step of a test.
-#[derive(Clone, Debug)]
-enum Step {
-    Command(Box<Command>),
-    /// Sends the command of an earlier step again.
-    Again(prop::sample::Index),
-    Pass(u64),
-    /// Expires up to this many holds.
-    Expire(usize),
-}
-
-fn send(command: Command) -> Step {
-    Step::Command(Box::new(command))
-}
+use steps::{
+    ACCOUNTS, REQUESTS, START, Step, extreme, item_terms, prologue, sale_terms, send, steps,
+};
 
 /// The engine under test, with the log that its server would have written.
 struct Shard {
@@ -95,7 +85,10 @@ impl Shard {
 struct Seen {
     availability: Vec<ItemCounts>,
     stats: SaleStats,
-    orders: Vec<OrderView>,
+    /// None of an archived sale.
+    orders: Option<Vec<OrderView>>,
+    /// The orders again, listed for each account.
+    listed: Vec<Vec<OrderView>>,
     requests: Vec<Result<boxoffice::model::Outcome, Refusal>>,
 }
 
@@ -112,12 +105,54 @@ fn intents(sale: SaleId) -> impl Iterator<Item = Intent> {
 fn see_engine(engine: &Engine, sale: SaleId, now: TimeMs) -> Seen {
     let stats = engine.stats(sale, now).expect("a defined sale");
     let view = |number| engine.order(sale, OrderNumber(number), now).expect("an order").into();
+    let is_archived = stats.state == SaleState::Archived;
+    if is_archived {
+        let order = engine.order(sale, OrderNumber(1), now).err();
+        assert_eq!(order, Some(Refusal::Closed), "nothing is known of its orders");
+    }
     let request = |intent| engine.request(intent).map(|answer| answer.outcome);
     Seen {
         availability: engine.availability(sale).expect("a defined sale").collect(),
         stats,
-        orders: (1..=stats.orders).map(view).collect(),
+        orders: (!is_archived).then(|| (1..=stats.orders).map(view).collect()),
+        listed: (1..=ACCOUNTS).map(|account| list(engine, sale, AccountId(account), now)).collect(),
         requests: intents(sale).map(request).collect(),
+    }
+}
+
+/// An account's orders, page by page; none of an archived sale.
+fn list(engine: &Engine, sale: SaleId, account: AccountId, now: TimeMs) -> Vec<OrderView> {
+    let (mut listed, mut after) = (Vec::new(), OrderNumber(0));
+    let limit = NonZeroU16::new(2).expect("not zero");
+    loop {
+        let page = match engine.account_orders((sale, account), after, limit, now) {
+            Ok(page) => page,
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::Closed);
+                return Vec::new();
+            }
+        };
+        assert!(page.orders.len() <= 2, "a page has at most its limit");
+        listed.extend(page.orders);
+        match page.next {
+            Some(next) => assert!(std::mem::replace(&mut after, next) < next, "it goes on"),
+            None => return listed,
+        }
+    }
+}
+
+/// The sales with their totals, in pages of so many.
+fn list_sales(engine: &Engine, limit: u16, now: TimeMs) -> Vec<SaleSummary> {
+    let (mut listed, mut after) = (Vec::new(), None);
+    let limit = NonZeroU16::new(limit).expect("not zero");
+    loop {
+        let page = engine.sales_page(after, limit, now);
+        assert!(page.sales.len() <= usize::from(limit.get()), "a page has at most its limit");
+        listed.extend(page.sales);
+        match page.next {
+            Some(next) => assert!(after.replace(next) < Some(next), "it goes on"),
+            None => return listed,
+        }
     }
 }
 
@@ -126,6 +161,12 @@ fn see_naive(naive: &Naive, sale: SaleId, now: TimeMs) -> Seen {
         availability: naive.availability(sale, now).expect("a defined sale"),
         stats: naive.stats(sale, now).expect("a defined sale"),
         orders: naive.orders(sale, now),
+        listed: (1..=ACCOUNTS)
+            .map(|account| {
+                let orders = naive.orders(sale, now).unwrap_or_default().into_iter();
+                orders.filter(|order| order.account == AccountId(account)).collect()
+            })
+            .collect(),
         requests: intents(sale).map(|intent| naive.request(intent)).collect(),
     }
 }
@@ -191,6 +232,11 @@ fn compare_views(shard: &Shard, naive: &Naive) -> Result<(), String> {
     let mut sales: Vec<SaleId> = shard.engine.sales().collect();
     sales.sort_unstable();
     same(&sales, &naive.sales(), "sales")?;
+    for limit in [1, 2, u16::MAX] {
+        let stats = |&sale| SaleSummary { sale, stats: naive.stats(sale, shard.now).unwrap() };
+        let expected = naive.sales().iter().map(stats).collect();
+        same(&list_sales(&shard.engine, limit, shard.now), &expected, "the list of sales")?;
+    }
     for sale in sales {
         let engine = see_engine(&shard.engine, sale, shard.now);
         same(&engine, &see_naive(naive, sale, shard.now), "views")?;
@@ -201,156 +247,6 @@ fn compare_views(shard: &Shard, naive: &Naive) -> Result<(), String> {
         (next, first) => Err(format!("next expiry {next:?}, first deadline {first:?}")),
     }
 }
-
-// --- What is sent ------------------------------------------------------------------------------
-
-fn sale_terms(account_limit: Option<u32>) -> SaleTerms {
-    SaleTerms {
-        hold_ttl: DurationMs(4_000),
-        account_limit: account_limit.map(Quantity),
-        ..SaleTerms::default()
-    }
-}
-
-fn item_terms(capacity: u32, account_limit: Option<u32>) -> ItemTerms {
-    let account_limit = account_limit.map(Quantity);
-    ItemTerms { capacity: Quantity(capacity), price: Price(500), account_limit }
-}
-
-/// Two sales with items and limits; sale 1 is open, sale 2 opens and closes by its window.
-fn prologue() -> Vec<Command> {
-    let window = SaleTerms {
-        opens_at: Some(TimeMs(START.0 + 2_000)),
-        closes_at: Some(TimeMs(START.0 + 20_000)),
-        ..sale_terms(None)
-    };
-    let (one, two) = (SaleId(1), SaleId(2));
-    let item = |sale, item, terms| Command::DefineItem { sale, item: ItemId(item), terms };
-    vec![
-        Command::DefineSale { sale: one, terms: sale_terms(Some(9)) },
-        item(one, 1, item_terms(8, None)),
-        item(one, 7, item_terms(6, Some(3))),
-        item(one, 4, item_terms(12, Some(5))),
-        Command::OpenSale { sale: one },
-        Command::DefineSale { sale: two, terms: window },
-        item(two, 1, item_terms(5, Some(4))),
-    ]
-}
-
-fn sale() -> impl Strategy<Value = SaleId> {
-    prop_oneof![8 => Just(SaleId(1)), 3 => Just(SaleId(2)), 1 => Just(SaleId(3))]
-}
-
-fn item() -> impl Strategy<Value = ItemId> {
-    prop_oneof![5 => Just(1), 5 => Just(7), 5 => Just(4), 1 => Just(2)].prop_map(ItemId)
-}
-
-fn intent() -> impl Strategy<Value = Intent> {
-    let account = prop_oneof![1 => Just(0), 40 => 1..=ACCOUNTS];
-    (sale(), account, 0..REQUESTS).prop_map(|(sale, account, request)| Intent {
-        sale,
-        account: AccountId(account),
-        request: RequestId(request),
-    })
-}
-
-fn line() -> impl Strategy<Value = Line> {
-    (item(), 1..5_u32).prop_map(|(item, units)| Line { item, quantity: Quantity(units) })
-}
-
-fn wanted() -> impl Strategy<Value = Wanted> {
-    let price = prop_oneof![6 => Just(None), 2 => Just(Some(500)), 1 => Just(Some(501))];
-    prop::collection::vec((line(), price), 1..4).prop_filter_map("repeated items", |lines| {
-        let lines = lines.into_iter();
-        Wanted::new(lines.map(|(line, price)| WantedLine { line, price: price.map(Price) })).ok()
-    })
-}
-
-fn chosen() -> impl Strategy<Value = Option<Lines>> {
-    let lines = prop::collection::vec(line(), 1..3)
-        .prop_filter_map("repeated items", |lines| Lines::new(lines).ok());
-    prop::option::of(lines)
-}
-
-fn payment() -> impl Strategy<Value = PaymentRef> {
-    prop_oneof![Just(""), Just("paid")]
-        .prop_map(|text| PaymentRef::new(text.as_bytes()).expect("a short reference"))
-}
-
-fn order() -> impl Strategy<Value = OrderNumber> {
-    (0..14_u32).prop_map(OrderNumber)
-}
-
-fn ttl() -> impl Strategy<Value = Option<DurationMs>> {
-    prop::option::of(prop_oneof![Just(999), 1_000..4_000_u32, Just(4_000), Just(4_001)])
-        .prop_map(|ttl| ttl.map(DurationMs))
-}
-
-fn time() -> impl Strategy<Value = Option<TimeMs>> {
-    prop::option::of((0..60_u64).prop_map(|half| TimeMs(START.0 + half * 500)))
-}
-
-fn limit() -> impl Strategy<Value = Option<Quantity>> {
-    prop::option::of((0..9_u32).prop_map(Quantity))
-}
-
-fn terms() -> impl Strategy<Value = SaleTerms> {
-    let hold_ttl = prop_oneof![1 => Just(999), 5 => Just(4_000), 1 => Just(604_800_001)];
-    (time(), time(), hold_ttl, limit()).prop_map(|(opens_at, closes_at, ttl, account_limit)| {
-        SaleTerms { opens_at, closes_at, hold_ttl: DurationMs(ttl), account_limit }
-    })
-}
-
-fn administration() -> impl Strategy<Value = Command> {
-    let capacity = prop_oneof![8 => 0..9_u32, 1 => Just(1_000_000_001)];
-    let item_terms = (capacity, limit()).prop_map(|(capacity, account_limit)| ItemTerms {
-        capacity: Quantity(capacity),
-        price: Price(500),
-        account_limit,
-    });
-    prop_oneof![
-        4 => (sale(), terms()).prop_map(|(sale, terms)| Command::DefineSale { sale, terms }),
-        4 => (sale(), item(), item_terms)
-            .prop_map(|(sale, item, terms)| Command::DefineItem { sale, item, terms }),
-        12 => (sale(), 0..REQUESTS, item(), -9..9_i64).prop_map(|(sale, request, item, by)| {
-            Command::Restock { sale, request: RequestId(request), item, by }
-        }),
-        9 => sale().prop_map(|sale| Command::OpenSale { sale }),
-        3 => sale().prop_map(|sale| Command::PauseSale { sale }),
-        1 => sale().prop_map(|sale| Command::CloseSale { sale }),
-    ]
-}
-
-fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![
-        10 => (intent(), wanted(), ttl())
-            .prop_map(|(intent, lines, ttl)| Command::Hold { intent, lines, ttl }),
-        8 => (intent(), wanted(), payment())
-            .prop_map(|(intent, lines, payment)| Command::Buy { intent, lines, payment }),
-        8 => (intent(), order(), payment(), chosen()).prop_map(
-            |(intent, order, payment, lines)| Command::Confirm { intent, order, payment, lines }
-        ),
-        5 => (intent(), order()).prop_map(|(intent, order)| Command::Release { intent, order }),
-        5 => (intent(), order()).prop_map(|(intent, order)| Command::Extend { intent, order }),
-        5 => (intent(), order(), chosen())
-            .prop_map(|(intent, order, lines)| Command::Cancel { intent, order, lines }),
-        2 => intent().prop_map(|intent| Command::Fence { intent }),
-        5 => administration(),
-    ]
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        16 => command().prop_map(send),
-        3 => any::<prop::sample::Index>().prop_map(Step::Again),
-        3 => prop_oneof![0..3_u64, Just(1_000), 0..5_000_u64, Just(4_000)].prop_map(Step::Pass),
-        1 => (0..4_usize).prop_map(Step::Expire),
-    ];
-    prop::collection::vec(step, 1..160)
-        .prop_map(|steps| prologue().into_iter().map(send).chain(steps).collect())
-}
-
-// --- The tests ---------------------------------------------------------------------------------
 
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
@@ -375,6 +271,7 @@ proptest! {
         let mut replica = Engine::new(HashSeed([3, 4]));
         for record in &shard.log {
             replica.apply(record);
+            replica.reclaim();
         }
         prop_assert_eq!(see_all(&shard.engine, shard.now), see_all(&replica, shard.now));
 
@@ -416,71 +313,6 @@ proptest! {
     }
 }
 
-/// A command with extreme numbers, and how much time passes before it.
-fn extreme() -> impl Strategy<Value = (Command, u64)> {
-    let edge = prop_oneof![
-        Just(0),
-        Just(1),
-        Just(2),
-        Just(7),
-        Just(u128::MAX),
-        Just(u128::from(u32::MAX)),
-        Just(1_000_000_000),
-        any::<u128>()
-    ];
-    let passes = prop_oneof![9 => 0..5_000_u64, 1 => any::<u64>(), 1 => Just(u64::MAX)];
-    (command(), prop::collection::vec(edge, 8), passes)
-        .prop_map(|(command, edges, passes)| (with_edges(command, &edges), passes))
-}
-
-fn with_edges(command: Command, edges: &[u128]) -> Command {
-    let line = |at: usize| Line {
-        item: ItemId(edges[at] as u32),
-        quantity: Quantity((edges[at + 1] as u32).max(1)),
-    };
-    match command {
-        Command::Hold { intent, .. } => {
-            let wanted = [0, 2].map(|at| WantedLine { line: line(at), price: None });
-            let lines = Wanted::new(wanted[..1].iter().copied()).expect("one line");
-            let lines = Wanted::new(wanted).unwrap_or(lines);
-            Command::Hold { intent, lines, ttl: Some(DurationMs(edges[4] as u32)) }
-        }
-        Command::Confirm { intent, payment, .. } => {
-            let lines = Some(Lines::new([line(0)]).expect("one line"));
-            Command::Confirm { intent, order: OrderNumber(edges[4] as u32), payment, lines }
-        }
-        Command::Cancel { intent, .. } => {
-            let account = AccountId(edges[0]);
-            let intent = Intent { account, request: RequestId(edges[1]), ..intent };
-            Command::Cancel { intent, order: OrderNumber(edges[2] as u32), lines: None }
-        }
-        Command::Fence { intent } => {
-            let request = RequestId(edges[1]);
-            Command::Fence { intent: Intent { account: AccountId(edges[0]), request, ..intent } }
-        }
-        Command::Restock { sale, request, item, .. } => {
-            Command::Restock { sale, request, item, by: edges[0] as i64 }
-        }
-        Command::DefineSale { .. } => {
-            let time = |at: usize| Some(TimeMs(edges[at] as u64));
-            let terms = SaleTerms {
-                opens_at: time(0),
-                closes_at: time(1),
-                hold_ttl: DurationMs(edges[2] as u32),
-                account_limit: Some(Quantity(edges[3] as u32)),
-            };
-            Command::DefineSale { sale: SaleId(edges[4] as u64), terms }
-        }
-        Command::DefineItem { sale, .. } => {
-            let capacity = Quantity(edges[1] as u32);
-            let price = Price(edges[2] as u64);
-            let terms = ItemTerms { capacity, price, account_limit: None };
-            Command::DefineItem { sale, item: ItemId(edges[0] as u32), terms }
-        }
-        other => other,
-    }
-}
-
 /// One request id more than an account may fence is refused; fencing one again costs nothing.
 #[test]
 fn fences_are_bounded_per_account() {
@@ -495,6 +327,47 @@ fn fences_are_bounded_per_account() {
     let shard = compare(&steps, None).unwrap_or_else(|difference| panic!("{difference}"));
     let refused = shard.engine.decide(&fence(1, most), shard.now);
     assert_eq!(refused, Err(Refusal::AccountLimit));
+}
+
+/// One page looks at a bounded number of orders, whoever they belong to, and says where to go on.
+#[test]
+fn a_page_of_orders_is_bounded_work() {
+    let steps = [
+        Command::DefineSale { sale: SaleId(1), terms: sale_terms(None) },
+        Command::DefineItem { sale: SaleId(1), item: ItemId(1), terms: item_terms(9_999, None) },
+        Command::OpenSale { sale: SaleId(1) },
+    ];
+    let mut shard = Shard::new();
+    for command in &steps {
+        shard.execute(command);
+    }
+    let line = Line { item: ItemId(1), quantity: Quantity(1) };
+    let lines = Wanted::new([WantedLine { line, price: None }]).expect("one line");
+    let orders = ORDERS_SCANNED_MAX + 10;
+    for order in 1..=orders {
+        // The last ten are account 2's, the others account 1's.
+        let account = AccountId(if order <= ORDERS_SCANNED_MAX { 1 } else { 2 });
+        let intent = Intent { sale: SaleId(1), account, request: RequestId(order.into()) };
+        let (lines, payment) = (lines.clone(), PaymentRef::default());
+        shard.execute(&Command::Buy { intent, lines, payment });
+    }
+    let page = |account, after| {
+        let of = (SaleId(1), AccountId(account));
+        let page = shard.engine.account_orders(of, OrderNumber(after), NonZeroU16::MAX, shard.now);
+        let page = page.expect("a sale");
+        let numbers: Vec<u32> = page.orders.iter().map(|order| order.order.0).collect();
+        (numbers, page.next)
+    };
+    assert_eq!(page(2, 0), (vec![], Some(OrderNumber(ORDERS_SCANNED_MAX))));
+    let last_ten: Vec<u32> = (orders - 9..=orders).collect();
+    assert_eq!(page(2, ORDERS_SCANNED_MAX), (last_ten, None));
+    let most = u32::from(ORDERS_PAGE_MAX);
+    assert_eq!(page(1, 0), ((1..=most).collect(), Some(OrderNumber(most))));
+    assert_eq!(page(1, u32::MAX), (vec![], None));
+    assert_eq!(page(3, 0), (vec![], None));
+    let operator = (SaleId(1), AccountId::OPERATOR);
+    let refused = shard.engine.account_orders(operator, OrderNumber(0), NonZeroU16::MIN, shard.now);
+    assert_eq!(refused, Err(Refusal::BadRequest { field: Field::Account }));
 }
 
 /// The random steps are worth something: they lead to every kind of record and of refusal.
@@ -513,7 +386,7 @@ fn the_steps_reach_every_answer() {
             }
         }
     }
-    assert_eq!(records.len(), 12, "kinds of records");
+    assert_eq!(records.len(), 13, "kinds of records");
     let expected = [
         RefusalCode::SoldOut,
         RefusalCode::NoneNow,
@@ -521,6 +394,7 @@ fn the_steps_reach_every_answer() {
         RefusalCode::NotOpen,
         RefusalCode::Paused,
         RefusalCode::Closed,
+        RefusalCode::NotClosed,
         RefusalCode::HoldExpired,
         RefusalCode::WrongState,
         RefusalCode::KeyConflict,
@@ -548,6 +422,9 @@ fn the_comparison_notices_every_flaw() {
         Flaw::EarlyStock,
         Flaw::CancelKeepsStock,
         Flaw::OpenWhenItCloses,
+        Flaw::ArchiveWithHolds,
+        Flaw::ArchiveRemembers,
+        Flaw::ArchiveFreesId,
     ];
     for flaw in flaws {
         let mut runner = TestRunner::deterministic();

@@ -3,12 +3,15 @@
 //! `sale` runs against a real server, `audit` on directories that a real server wrote, `demo`
 //! whole, only smaller. Each failure is one line and the documented code.
 
+#[path = "support/http_peer.rs"]
+mod http_peer;
 #[path = "support/server.rs"]
 mod server;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::num::NonZeroU16;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -23,6 +26,7 @@ use boxoffice::wal::{
     BLOCK_BYTES, Batch, FRAME_BYTES_MAX, FileStorage, LogStorage, LogWriter, Position,
     SEGMENT_HEADER_BYTES, SegmentIndex, recover, shard_dir,
 };
+use http_peer::HttpPeer;
 use serde_json::Value;
 use server::{Refused, Serve, Server, assert_refused, temporary_dir};
 
@@ -53,18 +57,19 @@ fn utf8(path: &Path) -> &str {
 
 /// `boxoffice sale` with these words, at one server.
 struct Office {
+    /// Where administration listens.
     address: String,
     key_file: Option<String>,
 }
 
 impl Office {
     fn at(server: &Server) -> Self {
-        Self { address: server.address().to_string(), key_file: None }
+        Self { address: server.admin_address().to_owned(), key_file: None }
     }
 
     fn words<'a>(&'a self, line: &'a str) -> Vec<&'a str> {
         let key = self.key_file.iter().flat_map(|file| ["--key-file", file]);
-        ["sale", "--addr", &self.address].into_iter().chain(key).chain(line.split(' ')).collect()
+        ["sale", "--admin", &self.address].into_iter().chain(key).chain(line.split(' ')).collect()
     }
 
     #[track_caller]
@@ -106,6 +111,7 @@ fn a_sale_goes_from_its_definition_to_its_end() {
         ("open 7", "open", 65),
         ("close 7", "closed", 65),
         ("close 7", "closed", 65),
+        ("archive 7", "archived", 65),
     ] {
         assert_eq!(office.told(line).lines().count(), 1, "{line}");
         let shown = office.shown(7);
@@ -114,7 +120,7 @@ fn a_sale_goes_from_its_definition_to_its_end() {
         assert_eq!(item["available"], capacity, "{line}: nobody bought");
     }
     let text = office.told("show 7");
-    assert!(text.starts_with("sale 7: closed\n") && text.contains("4500"), "{text}");
+    assert!(text.starts_with("sale 7: archived\n") && text.contains("4500"), "{text}");
 }
 
 #[test]
@@ -130,17 +136,19 @@ fn what_a_sale_does_not_allow_is_one_line_and_changes_nothing() {
         ("open 8", &["NOT_FOUND"]),
         ("item 8 1 --capacity 1 --price 1", &["NOT_FOUND"]),
         ("restock 7 2 5", &["BAD_REQUEST", "item"]),
-        ("restock 7 1 0", &["BAD_REQUEST", "quantity"]),
+        ("restock 7 1 0", &["BAD_REQUEST", "by"]),
+        ("archive 7", &["NOT_CLOSED"]),
+        ("orders 7 --account 00000000-0000-0000-0000-000000000000", &["BAD_REQUEST", "account"]),
         ("restock 7 1 -101", &["BAD_REQUEST", "capacity"]),
         ("restock 7 1 4000000000", &["BAD_REQUEST", "capacity"]),
         ("define 7 --account-limit 1", &["BAD_REQUEST", "window"]),
         ("item 7 1 --capacity 9 --price 1", &["BAD_REQUEST", "window"]),
-        ("define 8 --hold-ttl 0", &["BAD_REQUEST", "ttl"]),
+        ("define 8 --hold-ttl 0", &["BAD_REQUEST", "hold_ttl_ms"]),
         ("define 8 --hold-ttl 4294967295", &["BAD_REQUEST", "ttl"]),
         ("define 8 --account-limit 0", &["BAD_REQUEST", "limit"]),
         ("define 8 --opens-at 1", &["BAD_REQUEST", "window"]),
     ] {
-        office.refused(line, ExitCode::Failure, names);
+        office.refused(line, ExitCode::Refused, names);
     }
     for (line, name) in [
         ("define seven", "seven"),
@@ -153,10 +161,10 @@ fn what_a_sale_does_not_allow_is_one_line_and_changes_nothing() {
         office.refused(line, ExitCode::Usage, &[name]);
     }
     assert_eq!(office.shown(7), before);
-    office.refused("show 8", ExitCode::Failure, &["NOT_FOUND"]);
+    office.refused("show 8", ExitCode::Refused, &["NOT_FOUND"]);
     office.told("close 7");
-    office.refused("open 7", ExitCode::Failure, &["CLOSED"]);
-    office.refused("restock 7 1 1", ExitCode::Failure, &["CLOSED"]);
+    office.refused("open 7", ExitCode::Refused, &["CLOSED"]);
+    office.refused("restock 7 1 1", ExitCode::Refused, &["CLOSED"]);
 }
 
 #[test]
@@ -164,9 +172,72 @@ fn a_server_that_is_not_there_is_named() {
     let mut server = Server::start();
     let office = Office::at(&server);
     assert!(server.terminate().success());
-    office.refused("show 7", ExitCode::Failure, &[&office.address]);
+    office.refused("show 7", ExitCode::NoServer, &[&office.address, "boxoffice serve"]);
     let nowhere = Office { address: "nowhere".to_owned(), key_file: None };
-    nowhere.refused("show 7", ExitCode::Failure, &["nowhere"]);
+    nowhere.refused("show 7", ExitCode::Usage, &["nowhere"]);
+}
+
+#[test]
+fn a_socket_of_others_is_told_from_no_server() {
+    let home = temporary_dir();
+    let open = Permissions::from_mode(0o755);
+    fs::set_permissions(home.path(), open).expect("it is ours");
+    let socket = home.path().join("admin.sock");
+    let server = Server::start_with(|serve| serve.with("--admin", utf8(&socket)));
+    let mut nobody = Command::new("true");
+    if !nobody.uid(65534).gid(65534).status().is_ok_and(|status| status.success()) {
+        return println!("skipped, nobody else can be");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
+    command.args(Office::at(&server).words("show 7")).uid(65534).gid(65534);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let refused = Refused::from_run(command);
+    assert_refused(&refused, ExitCode::Refused, &[utf8(&socket), "permission denied"]);
+}
+
+#[test]
+fn sales_and_orders_are_listed() {
+    let server = Server::start();
+    let office = Office::at(&server);
+    assert_eq!(office.told("list").lines().count(), 1, "the names of the columns");
+    for sale in 1..=150 {
+        office.told(&format!("define {sale} --json"));
+    }
+    let listed = json(&office.told("list --json"));
+    let ids: Vec<u64> = listed["sales"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|sale| sale["sale"].as_u64().expect("an id"))
+        .collect();
+    assert!(ids.into_iter().eq(1..=150), "more than one page: {listed}");
+    let text = office.told("list");
+    assert_eq!(text.lines().count(), 151, "{text}");
+
+    office.told("item 7 1 --capacity 10 --price 1");
+    office.told("open 7");
+    let mut http = HttpPeer::connect(server.http_address());
+    let order = |account: &str| {
+        let line = serde_json::json!({"item": 1, "quantity": 2});
+        serde_json::json!({"action": "buy", "account": account, "lines": [line]})
+    };
+    for (key, account) in [("1", "ann & co"), ("2", "bob"), ("3", "ann & co")] {
+        assert_eq!(http.post("/v1/sales/7/orders", key, &order(account)).status, 201);
+    }
+    let words = ["sale", "--admin", &office.address, "orders", "7", "--account", "ann & co"];
+    let text = told(&words);
+    assert_eq!(text.lines().count(), 3, "{text}");
+    let orders = json(&told(&[&words[..], &["--json"]].concat()));
+    let numbers: Vec<&Value> =
+        orders["orders"].as_array().expect("a list").iter().map(|order| &order["order"]).collect();
+    assert_eq!(numbers, [1, 3]);
+
+    let again = "restock 7 1 5 --request-id delivery-9 --json";
+    for steps in [1, 0] {
+        let changed = json(&office.told(again));
+        assert_eq!(changed["done"].as_array().map(Vec::len), Some(steps), "{changed}");
+        assert_eq!(changed["sale"]["units"]["capacity"], 15);
+    }
 }
 
 #[test]
@@ -190,11 +261,13 @@ fn a_key_is_made_with_the_line_that_admits_it() {
 
     let keys = home.path().join("keys");
     fs::write(&keys, format!("{}\n{}\n", buy.1, admin.1)).expect("it can be written");
-    let server = Server::start_with(|serve| serve.with("--keys", utf8(&keys)));
+    let server = Server::start_with(|serve| {
+        serve.with("--keys", utf8(&keys)).with("--admin", "127.0.0.1:0")
+    });
     let mut office = Office::at(&server);
-    office.refused("define 7", ExitCode::Failure, &["BAD_TOKEN"]);
+    office.refused("define 7", ExitCode::Refused, &["BAD_TOKEN", "--key-file"]);
     office.key_file = Some(utf8(&buy.0).to_owned());
-    office.refused("define 7", ExitCode::Failure, &["FORBIDDEN"]);
+    office.refused("define 7", ExitCode::Refused, &["FORBIDDEN", "admin"]);
     office.key_file = Some(utf8(&admin.0).to_owned());
     office.told("define 7");
     let missing = home.path().join("missing");
@@ -291,6 +364,7 @@ fn a_small_demo_proves_what_a_large_one_does() {
     {
         assert!(report[positive].as_u64().is_some_and(|count| count > 0), "{positive}: {report}");
     }
+    assert!(report["web"]["bought"].as_u64() > Some(0), "{report}");
     assert!(report["after_kills"]["checked"].as_u64() > Some(0), "{report}");
     let left = fs::read_dir(home.path()).expect("it can be listed").count();
     assert_eq!(left, 0, "the demo cleans up");

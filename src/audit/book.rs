@@ -65,6 +65,11 @@ impl SaleBook {
 
     /// Enters a record of this sale and checks every rule that it touches.
     pub(super) fn enter(&mut self, time: TimeMs, record: &Record, findings: &mut Findings) {
+        if self.state == SaleState::Archived {
+            let what = || "the sale was archived before this record".into();
+            findings.add(Rule::AfterArchive, None, what);
+            return;
+        }
         match record {
             Record::SaleDefined(defined) => {
                 self.check_not_opened(time, findings);
@@ -98,6 +103,7 @@ impl SaleBook {
             }
             Record::Expired(expired) => self.expire(time, expired.order, findings),
             Record::Fenced(fenced) => self.fence(fenced, findings),
+            Record::SaleArchived(_) => self.archive(time, findings),
         }
     }
 
@@ -120,6 +126,7 @@ impl SaleBook {
                 SaleState::Open => "open",
                 SaleState::Paused => "paused",
                 SaleState::Closed => "closed",
+                SaleState::Archived => "archived",
             },
             orders: self.counts,
             items: self.stock.report(),
@@ -148,12 +155,31 @@ impl SaleBook {
 
     fn set_state(&mut self, time: TimeMs, state: SaleState, findings: &mut Findings) {
         let before = self.state_at(time);
+        if state == SaleState::Archived {
+            let what = || "the sale is archived by another record than the one for it".into();
+            findings.add(Rule::ArchivedEarly, None, what);
+            return;
+        }
         let is_back = state == SaleState::Scheduled && before != SaleState::Scheduled;
         if is_back || before == SaleState::Closed && state != SaleState::Closed {
             let what = || format!("the sale becomes {state:?} after it was {before:?}");
             findings.add(Rule::Reopened, None, what);
         }
         self.state = state;
+    }
+
+    /// The orders and buyers are not needed any more: what comes now is a finding.
+    fn archive(&mut self, time: TimeMs, findings: &mut Findings) {
+        let (before, held) = (self.state_at(time), self.counts.held);
+        if before != SaleState::Closed || held > 0 {
+            let what = || format!("the sale is archived while it is {before:?}, with {held} holds");
+            findings.add(Rule::ArchivedEarly, None, what);
+        }
+        self.state = SaleState::Archived;
+        self.buyers = Buyers::default();
+        self.orders = Vec::new();
+        self.strays = HashMap::new();
+        self.lines = Vec::new();
     }
 
     fn restock(&mut self, restocked: &Restocked, findings: &mut Findings) {

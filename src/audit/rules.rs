@@ -24,6 +24,10 @@ pub enum Rule {
     TermsAfterOpening,
     /// A sale that is closed stays closed, and one that was open is never scheduled again.
     Reopened,
+    /// A sale is archived, by the record for it, once it is closed and no hold lives in it.
+    ArchivedEarly,
+    /// Nothing happens in an archived sale.
+    AfterArchive,
     /// Holds and purchases are made while the sale is open.
     NotOpen,
     /// `available + held + sold == capacity`, and none is negative.

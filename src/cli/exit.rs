@@ -34,11 +34,15 @@ pub enum ExitCode {
     DiskFailed = 9,
     /// A proof failed: the audit or the demo found a rule that was broken.
     Violation = 10,
+    /// No running server was reached, or none that answered.
+    NoServer = 11,
+    /// A running server refused what was asked of it.
+    Refused = 12,
 }
 
 impl ExitCode {
     /// Every code, by number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -50,6 +54,8 @@ impl ExitCode {
         Self::ForeignData,
         Self::DiskFailed,
         Self::Violation,
+        Self::NoServer,
+        Self::Refused,
     ];
 
     /// The number.
@@ -75,6 +81,8 @@ impl ExitCode {
             }
             Self::DiskFailed => "a write or sync failed; what was acknowledged is safe",
             Self::Violation => "the audit or the demo found a broken rule",
+            Self::NoServer => "no running server was reached, or none that answered",
+            Self::Refused => "a running server refused what was asked",
         }
     }
 }

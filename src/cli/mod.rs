@@ -3,6 +3,7 @@
 //! Each subcommand is a file. Errors of the layers below become one line on stderr here, and
 //! one of the documented exit codes; nothing below prints or exits.
 
+mod admin;
 mod audit;
 mod check_config;
 mod demo;

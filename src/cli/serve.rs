@@ -12,13 +12,12 @@ use super::settings::flags::SettingsArgs;
 use super::token::load_token_keys;
 use super::{Failed, end, print_line, start_log};
 use crate::admission::peer::{Cidr, TrustedProxies};
-use crate::control;
+use crate::control::{self, Milestone};
 use crate::runtime::{cpu, limits};
 use crate::server::config::{SHARDS_MAX, ServerConfig};
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
 use crate::server::space::{Bytes, is_disk_full, space};
-use crate::server::start::Started;
 use crate::wal::{WalError, shard_dirs};
 
 /// Open files that are not connections: logs, listeners, rings, and some to spare.
@@ -148,16 +147,25 @@ fn connections_max(asked: usize) -> Result<usize, Failed> {
 }
 
 /// What scripts wait for: one line for each listener, and then that the server serves.
-fn announce(started: &Started) {
+fn announce(milestone: Milestone<'_>) {
+    let started = match milestone {
+        Milestone::Admin(address) => return say_where(&format!("listening admin {address}")),
+        Milestone::Serving(started) => started,
+    };
     let shards = started.shard_addresses.iter().enumerate();
     let shards = shards.map(|(shard, address)| format!("listening shard {shard} {address}"));
     let all = format!("listening binary {}", started.address);
     let http = format!("listening http {}", started.http);
     let lines = std::iter::once(all).chain(shards).chain([http, "ready".to_owned()]);
     for line in lines {
-        if let Err(failed) = print_line(&line) {
-            tracing::warn!("{}", failed.message);
-        }
+        say_where(&line);
+    }
+}
+
+/// A server whose output is closed serves all the same.
+fn say_where(line: &str) {
+    if let Err(failed) = print_line(line) {
+        tracing::warn!("{}", failed.message);
     }
 }
 
@@ -188,7 +196,7 @@ fn failed(error: &ServerError) -> Failed {
         ServerError::RingSetup(_) | ServerError::Executor { .. } | ServerError::DirectIo { .. } => {
             ExitCode::Environment
         }
-        ServerError::Listen { .. } => ExitCode::CannotListen,
+        ServerError::Listen { .. } | ServerError::AdminSocket { .. } => ExitCode::CannotListen,
         ServerError::LogWrite { .. } | ServerError::Prepare { .. } => ExitCode::DiskFailed,
         ServerError::Ring(_) | ServerError::System { .. } => ExitCode::Failure,
     };

@@ -1,10 +1,13 @@
 //! One call per operation, with the answer that it has.
 
+use std::num::NonZeroU16;
+
 use super::error::{Cause, ClientError};
 use super::pipeline::Client;
 use crate::model::{
-    Answer, Command, DurationMs, Intent, ItemCounts, ItemId, ItemTerms, Lines, OrderNumber,
-    OrderView, Outcome, PaymentRef, Query, RequestId, SaleId, SaleStats, SaleTerms, TimeMs, Wanted,
+    AccountId, Answer, Command, DurationMs, Intent, ItemCounts, ItemId, ItemTerms, Lines,
+    OrderNumber, OrderPage, OrderView, Outcome, PaymentRef, Query, RequestId, SaleId, SalePage,
+    SaleStats, SaleTerms, ShardIndex, TimeMs, Wanted,
 };
 
 /// Units are held.
@@ -115,6 +118,35 @@ impl Client {
         }
     }
 
+    /// Some sales of one shard, behind `after`, in the order of their ids. For all of them: ask
+    /// each of the [`welcome`](Self::welcome)'s shards until a page has no `next`.
+    pub fn sales(
+        &mut self,
+        shard: ShardIndex,
+        after: Option<SaleId>,
+        limit: NonZeroU16,
+    ) -> Result<SalePage, ClientError> {
+        match self.ask(&Query::Sales { shard, after, limit })?.outcome {
+            Outcome::Sales(page) => Ok(page),
+            _ => Err(OTHER_OUTCOME),
+        }
+    }
+
+    /// Some orders of an account, behind `after`, in the order of their numbers. A page may be
+    /// empty and still have a `next`, to go on from.
+    pub fn account_orders(
+        &mut self,
+        sale: SaleId,
+        account: AccountId,
+        after: OrderNumber,
+        limit: NonZeroU16,
+    ) -> Result<OrderPage, ClientError> {
+        match self.ask(&Query::AccountOrders { sale, account, after, limit })?.outcome {
+            Outcome::Orders(page) => Ok(page),
+            _ => Err(OTHER_OUTCOME),
+        }
+    }
+
     /// Sends one command and waits for its answer.
     pub fn call(&mut self, command: &Command) -> Result<Answer, ClientError> {
         let pending = self.submit(command)?;
@@ -169,6 +201,12 @@ impl Client {
     /// Closes a sale for good.
     pub fn close_sale(&mut self, sale: SaleId) -> Result<(), ClientError> {
         done(&self.call(&Command::CloseSale { sale })?)
+    }
+
+    /// Frees the memory of a closed sale without live holds: what it knew of orders, accounts and
+    /// request ids is forgotten, and its totals stay.
+    pub fn archive_sale(&mut self, sale: SaleId) -> Result<(), ClientError> {
+        done(&self.call(&Command::ArchiveSale { sale })?)
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::Options;
 use super::connection::Connection;
 use super::error::Cause;
-use crate::model::{SaleId, ShardIndex};
+use crate::model::{Route, ShardIndex};
 use crate::protocol::binary::Welcome;
 
 /// The lane to the given address.
@@ -83,12 +83,14 @@ impl Lanes {
         self.all[lane].connection.as_mut()
     }
 
-    /// The lane that requests for `sale` take at `now`.
-    pub fn route(&self, sale: SaleId, now: Instant) -> usize {
+    /// The lane that a request takes at `now`.
+    pub fn route(&self, route: Route, now: Instant) -> usize {
         let Some(shards) = NonZeroU16::new((self.all.len() - 1) as u16) else { return FIRST };
-        let shard = sale.shard(shards);
+        let shard = route.shard(shards);
         let lane = usize::from(shard.0) + 1;
-        if shard == self.first_shard || self.all[lane].rests(now) { FIRST } else { lane }
+        // A shard that the request names may not be on the map; the server knows.
+        let rests = self.all.get(lane).is_none_or(|lane| lane.rests(now));
+        if shard == self.first_shard || rests { FIRST } else { lane }
     }
 
     /// Sees to it that a lane has a connection. The error is that of lane 0: a shard's lane that

@@ -15,7 +15,7 @@ use super::Options;
 use super::connection::{SLICE, Written};
 use super::error::{Cause, ClientError};
 use super::lanes::{FIRST, Lanes, Opened};
-use crate::model::{Answer, Command, Query, Refusal, RequestId, SaleId};
+use crate::model::{Answer, Command, Query, Refusal, RequestId, Route};
 use crate::protocol::binary::{
     ErrorCode, KEY_BYTES_MAX, NAME_BYTES_MAX, Response, Welcome, encode_command, encode_query,
 };
@@ -53,7 +53,7 @@ pub struct Pending {
 /// A request on its way.
 struct Flight {
     frame: Box<[u8]>,
-    sale: SaleId,
+    route: Route,
     kind: Kind,
     deadline: Instant,
     /// Where it is in flight; `None` is queued.
@@ -104,13 +104,14 @@ impl Client {
     /// deadline.
     pub fn submit(&mut self, command: &Command) -> Result<Pending, ClientError> {
         let kind = Kind::Command(request_of(command));
-        self.launch(command.sale(), kind, |out, ticket| encode_command(out, ticket, command))
+        let route = Route::Sale(command.sale());
+        self.launch(route, kind, |out, ticket| encode_command(out, ticket, command))
     }
 
     /// Submits a query, as [`submit`](Self::submit) does a command.
     pub fn submit_query(&mut self, query: &Query) -> Result<Pending, ClientError> {
         let encode = |out: &mut Vec<u8>, ticket| encode_query(out, ticket, query);
-        self.launch(query.sale(), Kind::Query, encode)
+        self.launch(query.route(), Kind::Query, encode)
     }
 
     /// Sends what was submitted.
@@ -138,7 +139,7 @@ impl Client {
 
     fn launch(
         &mut self,
-        sale: SaleId,
+        route: Route,
         kind: Kind,
         encode: impl FnOnce(&mut Vec<u8>, u64),
     ) -> Result<Pending, ClientError> {
@@ -151,7 +152,7 @@ impl Client {
         encode(&mut frame, ticket);
         let frame = frame.into_boxed_slice();
         let deadline = Instant::now() + self.lanes.options().request_timeout;
-        let flight = Flight { frame, sale, kind, deadline, lane: None, was_sent: false };
+        let flight = Flight { frame, route, kind, deadline, lane: None, was_sent: false };
         self.unanswered.insert(ticket, flight);
         self.queued.insert(ticket);
         self.dispatch();
@@ -168,7 +169,7 @@ impl Client {
         if let Some(flight) = self.unanswered.get(&ticket) {
             let now = Instant::now();
             // A queued request waits for room on its lane, or for a connection.
-            let lane = flight.lane.unwrap_or_else(|| self.lanes.route(flight.sale, now));
+            let lane = flight.lane.unwrap_or_else(|| self.lanes.route(flight.route, now));
             if self.lanes.connection(lane).is_some() {
                 self.read(lane);
             } else {
@@ -185,7 +186,7 @@ impl Client {
         while let Some(&ticket) = self.queued.range(from..).next() {
             from = ticket + 1;
             let now = Instant::now();
-            let lane = self.lanes.route(self.unanswered[&ticket].sale, now);
+            let lane = self.lanes.route(self.unanswered[&ticket].route, now);
             match self.lanes.open(lane, now) {
                 Ok(Opened::Yes) => self.send(ticket, lane),
                 Ok(Opened::Remapped) => {
@@ -357,6 +358,7 @@ const fn request_of(command: &Command) -> Option<RequestId> {
         | Command::DefineItem { .. }
         | Command::OpenSale { .. }
         | Command::PauseSale { .. }
-        | Command::CloseSale { .. } => None,
+        | Command::CloseSale { .. }
+        | Command::ArchiveSale { .. } => None,
     }
 }

@@ -40,6 +40,11 @@ impl Bell {
 }
 
 impl Ringer {
+    /// One more such end.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Rings. Where so many rings wait that one more does not fit, it will be heard anyway.
     pub fn ring(&self) {
         let _ = io::Write::write(&mut &self.0, &[1]);

@@ -1,10 +1,13 @@
 //! The cold plane: one glommio executor for what is slow, rare or sequential.
 //!
-//! It starts the shards, prepares log segments before they are needed, and stops the server on
-//! a signal. It never touches a shard's state: orders go out by mailbox, reports come in by a
-//! channel, and a bell wakes it. All that the project uses of glommio is in this module.
+//! It starts the shards, serves administration, prepares log segments before they are needed, and
+//! stops the server on a signal. It never touches a shard's state: orders go out by mailbox,
+//! reports come in by a channel, and a bell wakes it. All that the project uses of glommio is in
+//! this module.
 
+pub mod admin;
 mod bell;
+mod desk;
 mod segments;
 
 use std::cell::RefCell;
@@ -12,19 +15,24 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use self::bell::Bell;
+use self::admin::Door;
+use self::bell::{Bell, Ringer};
+use self::desk::Desk;
 use self::segments::Preparer;
 pub use self::segments::SEGMENTS_AHEAD;
+use crate::model::ShardIndex;
 use crate::runtime::Outbox;
 use crate::server::ServerError;
-use crate::server::config::ServerConfig;
+use crate::server::config::{AdminAddress, ServerConfig};
+use crate::server::datadir::DataDir;
 use crate::server::shard::{Order, Report, Reporter};
-use crate::server::start::{Started, start};
+use crate::server::start::{Opened, Started, StartedShard, open, start};
 
 /// The executor's memory for direct I/O.
 const IO_MEMORY_BYTES: usize = 4 << 20;
@@ -35,13 +43,24 @@ pub type Fatal = fn(&ServerError) -> !;
 /// Orders to one shard, from any task of the executor.
 type Orders = Rc<RefCell<Outbox<Order>>>;
 
-/// Serves until a signal or an error ends it. `ready` is called once, when every shard serves.
+/// What becomes known while a server starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Milestone<'a> {
+    /// Administration is listened for, here; the logs are yet to be recovered.
+    Admin(&'a AdminAddress),
+    /// Every shard serves.
+    Serving(&'a Started),
+}
+
+/// Serves until a signal or an error ends it. `announce` is called once for each milestone.
 pub fn serve(
     config: &ServerConfig,
-    ready: impl FnOnce(&Started),
+    announce: impl Fn(Milestone<'_>),
     fatal: Fatal,
 ) -> Result<(), ServerError> {
-    executor()?.run(run(config, ready, fatal))
+    // The directory is this process's own before anything in it, such as a socket, is replaced.
+    let opened = open(config)?;
+    executor()?.run(run(config.clone(), opened, announce, fatal))
 }
 
 /// Whether the control plane's executor can be set up here; it is gone when this returns.
@@ -58,60 +77,158 @@ fn executor() -> Result<LocalExecutor, ServerError> {
 }
 
 async fn run(
-    config: &ServerConfig,
-    ready: impl FnOnce(&Started),
+    config: ServerConfig,
+    opened: Opened,
+    announce: impl Fn(Milestone<'_>),
     fatal: Fatal,
 ) -> Result<(), ServerError> {
     let mut bell = Bell::new().map_err(ServerError::system("make the control plane's bell"))?;
+    let ringer = || bell.ringer().map_err(ServerError::system("make the control plane's bell"));
     let stop = Arc::new(AtomicBool::new(false));
     catch_signals(&bell, &stop).map_err(ServerError::system("catch signals"))?;
-    let (sender, reports) = mpsc::channel();
-    let reporter = || -> Result<Reporter, ServerError> {
-        let (sender, ringer) = (sender.clone(), bell.ringer());
-        let ringer = ringer.map_err(ServerError::system("make the control plane's bell"))?;
-        Ok(Box::new(move |report| {
-            // The control plane outlives every shard, so the channel is open.
-            let _ = sender.send(report);
-            ringer.ring();
-        }))
-    };
-    let started = start(config, reporter, fatal)?;
-    ready(&started);
-    let mut shards = Vec::new();
-    for shard in started.shards {
-        let orders = Rc::new(RefCell::new(shard.orders));
-        let preparer = Preparer::new(shard.log, Rc::clone(&orders), config.segment_bytes, fatal);
-        shards.push((orders, preparer, shard.thread));
-    }
-    let mut is_draining = false;
-    let mut busy = shards.len();
-    while busy > 0 {
+    let config = Arc::new(config);
+    let desk = Rc::new(Desk::new());
+    let door = Door::open(&config, &desk, ringer()?)?;
+    announce(Milestone::Admin(door.address()));
+    let (reports_sender, reports) = mpsc::channel();
+    let starting = Starting::spawn(Arc::clone(&config), opened, reports_sender, ringer()?, fatal)?;
+    let mut plane = Plane { config, desk, reports, shards: Vec::new(), data_dir: None, busy: 0 };
+    let mut starting = Some(starting);
+    loop {
         bell.heard().await.map_err(ServerError::system("listen to the control plane's bell"))?;
-        while let Ok(report) = reports.try_recv() {
-            match report {
-                Report::SegmentReached(shard, segment) => {
-                    shards[usize::from(shard.0)].1.reached(segment);
-                }
-                Report::Starved(shard) => shards[usize::from(shard.0)].1.starved(),
-                Report::Drained(_) => busy -= 1,
-            }
+        door.let_in();
+        if let Some(started) = starting.as_ref().and_then(Starting::poll) {
+            let started = started?;
+            announce(Milestone::Serving(&started));
+            plane.take_over(started, fatal);
+            starting = None;
         }
-        if stop.load(Ordering::Relaxed) && !is_draining {
-            is_draining = true;
-            tracing::info!("stopping: no new connections, what was asked is still answered");
-            for (orders, _, _) in &shards {
-                give(orders, Order::Drain);
+        plane.take_reports();
+        if stop.load(Ordering::Relaxed) {
+            if starting.is_some() {
+                // Nothing was served, and a recovery that is cut short is begun anew.
+                tracing::info!("stopped before it served");
+                return Ok(());
             }
+            plane.drain();
+        }
+        if starting.is_none() && plane.busy == 0 {
+            break;
         }
     }
-    for (orders, _, _) in &shards {
-        give(orders, Order::Stop);
-    }
-    for (_, _, thread) in shards {
-        thread.join().expect("a shard's panic ends the process");
-    }
+    door.finish().await;
+    plane.stop();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The thread that recovers the logs and starts the shards: it blocks for as long as that takes.
+struct Starting(Receiver<Result<Started, ServerError>>);
+
+impl Starting {
+    fn spawn(
+        config: Arc<ServerConfig>,
+        opened: Opened,
+        reports: Sender<Report>,
+        ringer: Ringer,
+        fatal: Fatal,
+    ) -> Result<Self, ServerError> {
+        let (sender, receiver) = mpsc::channel();
+        let run = move || {
+            let reporter = || reporter(&reports, &ringer);
+            let started = start(&config, opened, reporter, fatal);
+            // Where the control plane has gone, the process is about to end.
+            let _ = sender.send(started);
+            ringer.ring();
+        };
+        let thread = thread::Builder::new().name("start".to_owned()).spawn(run);
+        thread.map_err(ServerError::system("start a thread"))?;
+        Ok(Self(receiver))
+    }
+
+    /// The outcome, once there is one.
+    fn poll(&self) -> Option<Result<Started, ServerError>> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// By what a shard tells the control plane something.
+fn reporter(reports: &Sender<Report>, ringer: &Ringer) -> Result<Reporter, ServerError> {
+    let ringer = ringer.try_clone().map_err(ServerError::system("make a ringer of the bell"))?;
+    let reports = reports.clone();
+    Ok(Box::new(move |report| {
+        // The control plane outlives every shard, so the channel is open.
+        let _ = reports.send(report);
+        ringer.ring();
+    }))
+}
+
+/// What the control plane knows of the shards that serve.
+struct Plane {
+    config: Arc<ServerConfig>,
+    desk: Rc<Desk>,
+    reports: Receiver<Report>,
+    shards: Vec<Shard>,
+    /// Locked until the last shard has ended.
+    data_dir: Option<DataDir>,
+    /// Shards that have not drained.
+    busy: usize,
+}
+
+struct Shard {
+    orders: Orders,
+    preparer: Preparer,
+    thread: JoinHandle<()>,
+}
+
+impl Plane {
+    fn take_over(&mut self, started: Started, fatal: Fatal) {
+        let bytes = self.config.segment_bytes;
+        for StartedShard { orders, thread, log, .. } in started.shards {
+            let orders = Rc::new(RefCell::new(orders));
+            let preparer = Preparer::new(log, Rc::clone(&orders), bytes, fatal);
+            self.shards.push(Shard { orders, preparer, thread });
+        }
+        self.data_dir = Some(started.data_dir);
+        self.busy = self.shards.len();
+        self.desk.open(self.shards.iter().map(|shard| Rc::clone(&shard.orders)));
+    }
+
+    fn take_reports(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            match report {
+                Report::SegmentReached(shard, segment) => {
+                    self.preparer(shard).reached(segment);
+                }
+                Report::Starved(shard) => self.preparer(shard).starved(),
+                Report::Answered(id, frames) => self.desk.answered(id, &frames),
+                Report::Drained(_) => self.busy -= 1,
+            }
+        }
+    }
+
+    fn preparer(&self, shard: ShardIndex) -> &Preparer {
+        &self.shards[usize::from(shard.0)].preparer
+    }
+
+    fn drain(&self) {
+        if !self.desk.stop() {
+            return;
+        }
+        tracing::info!("stopping: no new connections, what was asked is still answered");
+        for shard in &self.shards {
+            give(&shard.orders, Order::Drain);
+        }
+    }
+
+    fn stop(self) {
+        for shard in &self.shards {
+            give(&shard.orders, Order::Stop);
+        }
+        for shard in self.shards {
+            shard.thread.join().expect("a shard's panic ends the process");
+        }
+    }
 }
 
 fn give(orders: &Orders, order: Order) {

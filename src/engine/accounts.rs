@@ -74,6 +74,16 @@ impl Accounts {
         Self { rows: Arena::new(), index: RowIndex::new(), tallies: Arena::new() }
     }
 
+    /// In the place of accounts that are forgotten.
+    pub(super) const fn gone() -> Self {
+        Self { rows: Arena::new(), index: RowIndex::gone(), tallies: Arena::new() }
+    }
+
+    /// Frees a chunk of forgotten accounts; whether there was one.
+    pub(super) fn free_chunk(&mut self) -> bool {
+        self.rows.free_chunk() || self.index.free_chunk() || self.tallies.free_chunk()
+    }
+
     /// How many accounts have an order or a fence.
     pub(super) const fn len(&self) -> u32 {
         self.rows.len()

@@ -15,7 +15,7 @@ use crate::model::{
     SaleId, SaleState, SaleTerms, TimeMs,
 };
 
-const DONE: Result<Decision, Refusal> = Ok(Decision::Replayed(Outcome::Done));
+pub(super) const DONE: Result<Decision, Refusal> = Ok(Decision::Replayed(Outcome::Done));
 
 impl Engine {
     /// Creates a sale, or changes its terms.
@@ -25,7 +25,8 @@ impl Engine {
         terms: &SaleTerms,
         now: TimeMs,
     ) -> Result<Decision, Refusal> {
-        match self.sale(id) {
+        match self.any_sale(id) {
+            Ok(sale) if sale.is_archived() => return Err(Refusal::Closed),
             Ok(sale) if sale.terms == *terms => return DONE,
             Ok(sale) => terms_may_change(sale, now)?,
             Err(_) if self.sales.len() >= SALES_MAX => return Err(Refusal::Overloaded),
@@ -90,7 +91,7 @@ impl Engine {
     pub(super) fn open_sale(&self, id: SaleId, now: TimeMs) -> Result<Decision, Refusal> {
         match self.sale(id)?.state(now) {
             SaleState::Open => DONE,
-            SaleState::Closed => Err(Refusal::Closed),
+            SaleState::Closed | SaleState::Archived => Err(Refusal::Closed),
             SaleState::Scheduled | SaleState::Paused => Ok(state_set(id, SaleState::Open)),
         }
     }
@@ -100,16 +101,16 @@ impl Engine {
         let sale = self.sale(id)?;
         match sale.state(now) {
             SaleState::Paused => DONE,
-            SaleState::Closed => Err(Refusal::Closed),
+            SaleState::Closed | SaleState::Archived => Err(Refusal::Closed),
             SaleState::Scheduled => Err(Refusal::NotOpen { opens_at: sale.terms.opens_at }),
             SaleState::Open => Ok(state_set(id, SaleState::Paused)),
         }
     }
 
-    /// Closes a sale for good.
+    /// Closes a sale for good; an archived one was closed before.
     pub(super) fn close_sale(&self, id: SaleId, now: TimeMs) -> Result<Decision, Refusal> {
-        match self.sale(id)?.state(now) {
-            SaleState::Closed => DONE,
+        match self.any_sale(id)?.state(now) {
+            SaleState::Closed | SaleState::Archived => DONE,
             _ => Ok(state_set(id, SaleState::Closed)),
         }
     }
@@ -123,7 +124,7 @@ fn terms_may_change(sale: &Sale, now: TimeMs) -> Result<(), Refusal> {
     match sale.state(now) {
         // An order proves that the sale was open once, whatever the time says.
         SaleState::Scheduled if sale.orders.len() == 0 => Ok(()),
-        SaleState::Closed => Err(Refusal::Closed),
+        SaleState::Closed | SaleState::Archived => Err(Refusal::Closed),
         _ => Err(bad(Field::Window)),
     }
 }

@@ -11,9 +11,9 @@ use super::requests::Effect;
 use super::sale::Sale;
 use crate::model::record::{
     Bought, Cancelled, Confirmed, Expired, Extended, Fenced, Held, ItemDefined, Origin, Record,
-    RecordLines, Released, Restocked, SaleDefined,
+    RecordLines, Released, Restocked, SaleDefined, SaleStateSet,
 };
-use crate::model::{BodyDigest, OrderNumber, OrderState, SaleId};
+use crate::model::{BodyDigest, OrderNumber, OrderState, SaleId, SaleState};
 
 impl Engine {
     /// Carries a record out.
@@ -27,7 +27,7 @@ impl Engine {
             Record::SaleDefined(defined) => self.apply_sale_defined(defined),
             Record::ItemDefined(defined) => self.apply_item_defined(defined),
             Record::Restocked(restocked) => self.apply_restocked(restocked),
-            Record::SaleStateSet(set) => self.sale_mut(set.sale).logged_state = set.state,
+            Record::SaleStateSet(set) => self.apply_sale_state_set(set),
             Record::Held(held) => self.apply_held(held),
             Record::Bought(bought) => self.apply_bought(bought),
             Record::Confirmed(confirmed) => self.apply_confirmed(confirmed),
@@ -36,6 +36,7 @@ impl Engine {
             Record::Cancelled(cancelled) => self.apply_cancelled(cancelled),
             Record::Expired(expired) => self.apply_expired(expired),
             Record::Fenced(fenced) => self.apply_fenced(fenced),
+            Record::SaleArchived(archived) => self.apply_sale_archived(archived),
         }
     }
 
@@ -43,12 +44,21 @@ impl Engine {
         let SaleDefined { sale, terms } = *defined;
         if let Some(row) = self.find_sale(sale) {
             let sale = &mut self.sales[row as usize];
+            assert!(!sale.is_archived(), "an archived sale never comes back");
             assert!(sale.orders.len() == 0, "the terms of a sale with orders are fixed");
             sale.terms = terms;
         } else {
-            self.sale_index.insert(self.hash.sale(sale), self.sales.len() as u32);
+            let row = self.sales.len() as u32;
+            self.sale_index.insert(self.hash.sale(sale), row);
+            let place = self.by_id.partition_point(|&(id, _)| id < sale);
+            self.by_id.insert(place, (sale, row));
             self.sales.push(Sale::new(sale, terms));
         }
+    }
+
+    fn apply_sale_state_set(&mut self, set: &SaleStateSet) {
+        assert!(set.state != SaleState::Archived, "archiving has a record of its own");
+        self.sale_mut(set.sale).logged_state = set.state;
     }
 
     fn apply_item_defined(&mut self, defined: &ItemDefined) {
@@ -197,8 +207,10 @@ impl Engine {
         sale.requests.add(hash, request, BodyDigest(0), Effect::Fenced(account));
     }
 
-    fn sale_row(&self, id: SaleId) -> usize {
-        self.find_sale(id).expect("a logged sale is defined") as usize
+    pub(super) fn sale_row(&self, id: SaleId) -> usize {
+        let row = self.find_sale(id).expect("a logged sale is defined") as usize;
+        assert!(!self.sales[row].is_archived(), "nothing happens in an archived sale");
+        row
     }
 
     fn sale_mut(&mut self, id: SaleId) -> &mut Sale {

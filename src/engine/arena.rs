@@ -4,7 +4,7 @@
 //! doubling, so that a small sale stays small; every later chunk is allocated whole. A whole chunk
 //! has as many rows as fit into 2 MiB, the size of a huge page. The work of one push is therefore
 //! bounded by half a chunk. There is deliberately no removal: what ends is a row's state, not the
-//! row.
+//! row. A whole table that is not needed any more is freed chunk by chunk.
 
 /// How many bytes one whole chunk has, up to the rest that is smaller than a row.
 const CHUNK_BYTES: usize = 2 << 20;
@@ -55,6 +55,11 @@ impl<T> Arena<T> {
         chunk.push(value);
         self.len = row.checked_add(1).expect("the number of rows fits 32 bits");
         row
+    }
+
+    /// Frees the last chunk of a table that is not used any more; whether there was one.
+    pub(super) fn free_chunk(&mut self) -> bool {
+        self.chunks.pop().is_some()
     }
 
     /// Room for one more row behind full chunks.

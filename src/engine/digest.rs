@@ -77,7 +77,8 @@ pub(super) fn digest(command: &Command) -> BodyDigest {
         | Command::DefineItem { .. }
         | Command::OpenSale { .. }
         | Command::PauseSale { .. }
-        | Command::CloseSale { .. } => unreachable!("the command has no request id"),
+        | Command::CloseSale { .. }
+        | Command::ArchiveSale { .. } => unreachable!("the command has no request id"),
     }
     BodyDigest(xxh3_64(&body.0))
 }

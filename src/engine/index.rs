@@ -183,6 +183,16 @@ impl RowIndex {
         index
     }
 
+    /// In the place of an index that is not used any more: without memory, and not to be searched.
+    pub(super) const fn gone() -> Self {
+        Self { directory: Vec::new(), depth: 0, partitions: Arena::new(), pages: Arena::new() }
+    }
+
+    /// Frees a chunk of an index that is not used any more; whether there was one.
+    pub(super) fn free_chunk(&mut self) -> bool {
+        self.pages.free_chunk() || self.partitions.free_chunk()
+    }
+
     /// The row with this hash for which `is_it` holds.
     #[inline]
     pub(super) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {

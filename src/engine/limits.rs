@@ -9,7 +9,7 @@ use crate::model::{DurationMs, Field, Refusal, SaleState, TimeMs, Wanted};
 /// The most request ids that one account may fence in one sale, since each one is stored.
 pub const FENCES_PER_ACCOUNT_MAX: u32 = 16;
 
-/// The most sales of one shard.
+/// The most sales of one shard, archived ones included: their ids are remembered for ever.
 pub const SALES_MAX: usize = 10_000;
 
 /// New holds and purchases need an open sale.
@@ -18,7 +18,7 @@ pub(super) fn window(sale: &Sale, now: TimeMs) -> Result<(), Refusal> {
         SaleState::Open => Ok(()),
         SaleState::Scheduled => Err(Refusal::NotOpen { opens_at: sale.terms.opens_at }),
         SaleState::Paused => Err(Refusal::Paused),
-        SaleState::Closed => Err(Refusal::Closed),
+        SaleState::Closed | SaleState::Archived => Err(Refusal::Closed),
     }
 }
 

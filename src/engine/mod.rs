@@ -13,7 +13,9 @@
 //! | `prepare` | warms the caches for requests that are about to be decided |
 //! | `limits` | the purchase rules, one function each |
 //! | `apply` | carries records out |
-//! | `query` | what a reader sees |
+//! | `archive` | forgets a closed sale, and frees its memory a little at a time |
+//! | `query` | what a reader sees of one sale |
+//! | `listing` | what a reader sees page by page |
 //! | `sale` | one sale: terms, state, and the tables below |
 //! | `stock`, `accounts`, `orders`, `requests` | the tables of a sale |
 //! | `wheel` | the deadlines of live holds |
@@ -35,11 +37,13 @@
 mod accounts;
 mod administration;
 mod apply;
+mod archive;
 mod arena;
 mod digest;
 mod hash;
 mod index;
 mod limits;
+mod listing;
 mod orders;
 mod prepare;
 mod purchase;
@@ -54,6 +58,7 @@ use std::cell::Cell;
 use crate::model::record::{Expired, Record};
 use crate::model::{Command, OrderNumber, Outcome, Refusal, SaleId, TimeMs};
 
+use archive::Garbage;
 use hash::IdHash;
 use index::RowIndex;
 use sale::Sale;
@@ -61,6 +66,7 @@ use wheel::Wheel;
 
 pub use hash::HashSeed;
 pub use limits::{FENCES_PER_ACCOUNT_MAX, SALES_MAX};
+pub use listing::ORDERS_SCANNED_MAX;
 pub use query::OrderRef;
 
 /// All sales of one shard. See the module.
@@ -69,6 +75,10 @@ pub struct Engine {
     wheel: Wheel,
     sales: Vec<Sale>,
     sale_index: RowIndex,
+    /// The rows of all sales, in the order of their ids.
+    by_id: Vec<(SaleId, u32)>,
+    /// The tables of archived sales, until they are freed.
+    garbage: Garbage,
     /// The row of the sale that was asked for last: on-sales come one at a time.
     last_sale: Cell<u32>,
 }
@@ -92,6 +102,8 @@ impl Engine {
             wheel: Wheel::new(),
             sales: Vec::new(),
             sale_index: RowIndex::new(),
+            by_id: Vec::new(),
+            garbage: Garbage::new(),
             last_sale: Cell::new(0),
         }
     }
@@ -107,6 +119,7 @@ impl Engine {
             Command::OpenSale { sale } => self.open_sale(*sale, now),
             Command::PauseSale { sale } => self.pause_sale(*sale, now),
             Command::CloseSale { sale } => self.close_sale(*sale, now),
+            Command::ArchiveSale { sale } => self.archive_sale(*sale, now),
             Command::Fence { intent } => self.fence(*intent),
             Command::Hold { intent, .. }
             | Command::Buy { intent, .. }
@@ -150,9 +163,17 @@ impl Engine {
         Some(row)
     }
 
-    /// The sale that a command or a query names.
+    /// The sale that a command or a query names. Of an archived one nothing is known but its
+    /// totals: `CLOSED` says so, where `NOT_FOUND` would say that a request never did anything.
     #[inline]
     fn sale(&self, id: SaleId) -> Result<&Sale, Refusal> {
+        let sale = self.any_sale(id)?;
+        if sale.is_archived() { Err(Refusal::Closed) } else { Ok(sale) }
+    }
+
+    /// The sale of this id, archived or not.
+    #[inline]
+    fn any_sale(&self, id: SaleId) -> Result<&Sale, Refusal> {
         self.find_sale(id).map(|row| &self.sales[row as usize]).ok_or(Refusal::NotFound)
     }
 }
@@ -168,7 +189,8 @@ pub fn outcome(record: &Record) -> Outcome {
         Record::SaleDefined(_)
         | Record::ItemDefined(_)
         | Record::Restocked(_)
-        | Record::SaleStateSet(_) => Outcome::Done,
+        | Record::SaleStateSet(_)
+        | Record::SaleArchived(_) => Outcome::Done,
         Record::Held(held) => Outcome::Held { order: held.order, expires_at: held.expires_at },
         Record::Bought(bought) => Outcome::Confirmed { order: bought.order },
         Record::Confirmed(confirmed) => Outcome::Confirmed { order: confirmed.order },

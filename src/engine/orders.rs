@@ -151,6 +151,11 @@ impl Orders {
         Self { rows: Arena::new(), lines: Arena::new(), extensions: Arena::new(), totals: [0; 5] }
     }
 
+    /// Frees a chunk of forgotten orders; whether there was one.
+    pub(super) fn free_chunk(&mut self) -> bool {
+        self.rows.free_chunk() || self.lines.free_chunk() || self.extensions.free_chunk()
+    }
+
     /// How many orders were made; also the last order number.
     pub(super) const fn len(&self) -> u32 {
         self.rows.len()

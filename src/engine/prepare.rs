@@ -41,8 +41,12 @@ impl Engine {
     /// Hashing is done first for all, so that nothing stands between the reads.
     #[inline]
     fn places(&self, intent: Intent) -> Option<Places> {
+        let sale = self.find_sale(intent.sale)?;
+        if self.sales[sale as usize].is_archived() {
+            return None;
+        }
         Some(Places {
-            sale: self.find_sale(intent.sale)?,
+            sale,
             account_hash: self.hash.account(intent.account),
             request_hash: self.hash.request(intent.account, intent.request),
         })

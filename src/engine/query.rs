@@ -75,10 +75,20 @@ impl Engine {
     ) -> Result<OrderRef<'_>, Refusal> {
         let sale = self.sale(sale)?;
         let row = sale.orders.find(order).ok_or(Refusal::NotFound)?;
+        Ok(self.order_ref(sale, order, row, now))
+    }
+
+    pub(super) fn order_ref<'a>(
+        &self,
+        sale: &'a Sale,
+        order: OrderNumber,
+        row: &'a OrderRow,
+        now: TimeMs,
+    ) -> OrderRef<'a> {
         let state = self.state(row, now);
         let is_held = state == OrderState::Held;
         let expires_at = is_held.then(|| Orders::deadline(row, &self.wheel));
-        Ok(OrderRef { sale, row, order, state, expires_at })
+        OrderRef { sale, row, order, state, expires_at }
     }
 
     /// What a request id got. `NOT_FOUND` where it is unknown: it may still arrive, unless it is
@@ -91,38 +101,19 @@ impl Engine {
         Ok(Answer { outcome, replayed: true })
     }
 
-    /// The counters of every item of a sale, in the order of their ids.
+    /// The counters of every item of a sale, archived or not, in the order of their ids.
     pub fn availability(
         &self,
         sale: SaleId,
     ) -> Result<impl ExactSizeIterator<Item = ItemCounts> + '_, Refusal> {
-        Ok(self.sale(sale)?.items.as_slice().iter().map(super::stock::Item::counts))
+        Ok(self.any_sale(sale)?.items.as_slice().iter().map(super::stock::Item::counts))
     }
 
-    /// The totals of a sale at `now`. A hold counts as held until its expiry is logged, as its
-    /// units do.
+    /// The totals of a sale at `now`, archived or not. A hold counts as held until its expiry is
+    /// logged, as its units do.
     pub fn stats(&self, sale: SaleId, now: TimeMs) -> Result<SaleStats, Refusal> {
-        let sale = self.sale(sale)?;
-        let items = sale.items.as_slice();
-        let sum = |counter: fn(&ItemCounts) -> Quantity| -> u64 {
-            items.iter().map(|item| u64::from(counter(&item.counts()).0)).sum()
-        };
-        Ok(SaleStats {
-            state: sale.state(now),
-            terms: sale.terms,
-            items: items.len() as u32,
-            orders: sale.orders.len(),
-            orders_held: sale.orders.total(OrderState::Held),
-            orders_confirmed: sale.orders.total(OrderState::Confirmed),
-            orders_released: sale.orders.total(OrderState::Released),
-            orders_expired: sale.orders.total(OrderState::Expired),
-            orders_cancelled: sale.orders.total(OrderState::Cancelled),
-            accounts: sale.accounts.len(),
-            capacity: sum(|counts| counts.capacity),
-            available: sum(|counts| counts.available),
-            held: sum(|counts| counts.held),
-            sold: sum(|counts| counts.sold),
-        })
+        let sale = self.any_sale(sale)?;
+        Ok(sale.stats(sale.state(now)))
     }
 
     /// The sales, in the order in which they were defined.

@@ -75,6 +75,16 @@ impl Requests {
         Self { rows: Arena::new(), index: RowIndex::new() }
     }
 
+    /// In the place of requests that are forgotten.
+    pub(super) const fn gone() -> Self {
+        Self { rows: Arena::new(), index: RowIndex::gone() }
+    }
+
+    /// Frees a chunk of forgotten requests; whether there was one.
+    pub(super) fn free_chunk(&mut self) -> bool {
+        self.rows.free_chunk() || self.index.free_chunk()
+    }
+
     /// One more request can be stored.
     pub(super) fn check_room(&self) -> Result<(), Refusal> {
         if self.rows.len() < REQUESTS_MAX { Ok(()) } else { Err(Refusal::Overloaded) }

@@ -4,7 +4,9 @@ use super::accounts::{AccountIndex, Accounts, TallyKey};
 use super::orders::{Orders, StockLines};
 use super::requests::Requests;
 use super::stock::Items;
-use crate::model::{SaleId, SaleState, SaleTerms, TimeMs};
+use crate::model::{
+    ItemCounts, OrderState, Quantity, SaleId, SaleState, SaleStats, SaleTerms, TimeMs,
+};
 
 pub(super) struct Sale {
     pub(super) id: SaleId,
@@ -15,6 +17,8 @@ pub(super) struct Sale {
     pub(super) accounts: Accounts,
     pub(super) orders: Orders,
     pub(super) requests: Requests,
+    /// The totals of an archived sale, whose tables are gone.
+    pub(super) last_stats: Option<Box<SaleStats>>,
 }
 
 impl Sale {
@@ -27,6 +31,7 @@ impl Sale {
             accounts: Accounts::new(),
             orders: Orders::new(),
             requests: Requests::new(),
+            last_stats: None,
         }
     }
 
@@ -35,10 +40,43 @@ impl Sale {
     pub(super) fn state(&self, now: TimeMs) -> SaleState {
         let is_past = |time: Option<TimeMs>| time.is_some_and(|time| time <= now);
         match self.logged_state {
-            SaleState::Closed => SaleState::Closed,
+            state @ (SaleState::Closed | SaleState::Archived) => state,
             _ if is_past(self.terms.closes_at) => SaleState::Closed,
             SaleState::Scheduled if is_past(self.terms.opens_at) => SaleState::Open,
             state => state,
+        }
+    }
+
+    /// Whether the orders, accounts and requests are forgotten.
+    #[inline]
+    pub(super) const fn is_archived(&self) -> bool {
+        self.last_stats.is_some()
+    }
+
+    /// The terms and totals. A hold counts as held until its expiry is logged, as its units do.
+    pub(super) fn stats(&self, state: SaleState) -> SaleStats {
+        if let Some(last) = &self.last_stats {
+            return **last;
+        }
+        let items = self.items.as_slice();
+        let sum = |counter: fn(&ItemCounts) -> Quantity| -> u64 {
+            items.iter().map(|item| u64::from(counter(&item.counts()).0)).sum()
+        };
+        SaleStats {
+            state,
+            terms: self.terms,
+            items: items.len() as u32,
+            orders: self.orders.len(),
+            orders_held: self.orders.total(OrderState::Held),
+            orders_confirmed: self.orders.total(OrderState::Confirmed),
+            orders_released: self.orders.total(OrderState::Released),
+            orders_expired: self.orders.total(OrderState::Expired),
+            orders_cancelled: self.orders.total(OrderState::Cancelled),
+            accounts: self.accounts.len(),
+            capacity: sum(|counts| counts.capacity),
+            available: sum(|counts| counts.available),
+            held: sum(|counts| counts.held),
+            sold: sum(|counts| counts.sold),
         }
     }
 

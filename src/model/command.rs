@@ -1,6 +1,8 @@
 //! What callers ask for: commands that change state, and queries that only read it.
 
-use super::id::{AccountId, DurationMs, ItemId, OrderNumber, RequestId, SaleId};
+use std::num::NonZeroU16;
+
+use super::id::{AccountId, DurationMs, ItemId, OrderNumber, RequestId, SaleId, ShardIndex};
 use super::lines::{Lines, PaymentRef, Wanted};
 use super::sale::{ItemTerms, SaleTerms};
 
@@ -57,6 +59,12 @@ pub enum Command {
     },
     /// Closes a sale for good.
     CloseSale {
+        /// The sale.
+        sale: SaleId,
+    },
+    /// Forgets the orders, accounts and request ids of a closed sale without live holds. Its
+    /// terms and totals stay, and its id is never used again.
+    ArchiveSale {
         /// The sale.
         sale: SaleId,
     },
@@ -129,7 +137,8 @@ impl Command {
             | Self::Restock { sale, .. }
             | Self::OpenSale { sale }
             | Self::PauseSale { sale }
-            | Self::CloseSale { sale } => *sale,
+            | Self::CloseSale { sale }
+            | Self::ArchiveSale { sale } => *sale,
             Self::Hold { intent, .. }
             | Self::Buy { intent, .. }
             | Self::Confirm { intent, .. }
@@ -151,6 +160,7 @@ impl Command {
                 | Self::OpenSale { .. }
                 | Self::PauseSale { .. }
                 | Self::CloseSale { .. }
+                | Self::ArchiveSale { .. }
         )
     }
 }
@@ -180,15 +190,60 @@ pub enum Query {
         /// The sale.
         sale: SaleId,
     },
+    /// The sales of one shard in the order of their ids, page by page.
+    Sales {
+        /// The shard; each has its own sales.
+        shard: ShardIndex,
+        /// Only sales behind this one; where the last page ended.
+        after: Option<SaleId>,
+        /// The most sales of the page, at most [`SALES_PAGE_MAX`](super::outcome::SALES_PAGE_MAX).
+        limit: NonZeroU16,
+    },
+    /// The orders of one account in a sale in the order of their numbers, page by page.
+    AccountOrders {
+        /// The sale.
+        sale: SaleId,
+        /// The account.
+        account: AccountId,
+        /// Only orders behind this one; where the last page ended, zero for the first page.
+        after: OrderNumber,
+        /// The most orders of the page, at most
+        /// [`ORDERS_PAGE_MAX`](super::outcome::ORDERS_PAGE_MAX).
+        limit: NonZeroU16,
+    },
+}
+
+/// What decides which shard takes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The sale that it is about.
+    Sale(SaleId),
+    /// It names the shard itself; the server may have no such shard.
+    Shard(ShardIndex),
+}
+
+impl Route {
+    /// The shard that takes the request where there are `shards` of them.
+    #[must_use]
+    pub const fn shard(self, shards: NonZeroU16) -> ShardIndex {
+        match self {
+            Self::Sale(sale) => sale.shard(shards),
+            Self::Shard(shard) => shard,
+        }
+    }
 }
 
 impl Query {
-    /// The sale that the query is about, which decides its shard.
+    /// What decides the query's shard.
     #[must_use]
-    pub const fn sale(&self) -> SaleId {
+    pub const fn route(&self) -> Route {
         match self {
-            Self::Order { sale, .. } | Self::Availability { sale } | Self::Stats { sale } => *sale,
-            Self::Request { intent } => intent.sale,
+            Self::Order { sale, .. }
+            | Self::Availability { sale }
+            | Self::Stats { sale }
+            | Self::AccountOrders { sale, .. } => Route::Sale(*sale),
+            Self::Request { intent } => Route::Sale(intent.sale),
+            Self::Sales { shard, .. } => Route::Shard(*shard),
         }
     }
 }

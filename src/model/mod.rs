@@ -15,13 +15,15 @@ pub mod scopes;
 #[cfg(feature = "server")]
 pub mod text_id;
 
-pub use command::{Command, Intent, Query};
+pub use command::{Command, Intent, Query, Route};
 pub use id::{
     AccountId, BodyDigest, DurationMs, ItemId, Lsn, OrderNumber, Price, Quantity, RequestId,
     SaleId, ShardIndex, TimeMs,
 };
 pub use lines::{Line, Lines, LinesError, PaymentRef, Wanted, WantedLine};
-pub use outcome::{Answer, ItemCounts, OrderState, OrderView, Outcome, SaleStats};
+pub use outcome::{
+    Answer, ItemCounts, OrderPage, OrderState, OrderView, Outcome, SalePage, SaleStats, SaleSummary,
+};
 #[cfg(feature = "server")]
 pub use record::Record;
 pub use refusal::{Field, Refusal, RefusalCode};

@@ -1,8 +1,14 @@
 //! What became of a request that was not refused.
 
-use super::id::{AccountId, ItemId, OrderNumber, Price, Quantity, TimeMs};
+use super::id::{AccountId, ItemId, OrderNumber, Price, Quantity, SaleId, TimeMs};
 use super::lines::Line;
 use super::sale::{SaleState, SaleTerms};
+
+/// The most sales of one page.
+pub const SALES_PAGE_MAX: u16 = 512;
+
+/// The most orders of one page.
+pub const ORDERS_PAGE_MAX: u16 = 256;
 
 /// A success.
 ///
@@ -49,6 +55,10 @@ pub enum Outcome {
     Availability(Vec<ItemCounts>),
     /// The totals of a sale.
     Stats(SaleStats),
+    /// Some sales of a shard.
+    Sales(SalePage),
+    /// Some orders of an account.
+    Orders(OrderPage),
 }
 
 /// A success, and whether it is a repeated answer.
@@ -110,7 +120,35 @@ pub struct ItemCounts {
     pub sold: Quantity,
 }
 
-/// The totals of a sale.
+/// A sale among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SaleSummary {
+    /// The sale.
+    pub sale: SaleId,
+    /// Its terms and totals.
+    pub stats: SaleStats,
+}
+
+/// Some sales of a shard, in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SalePage {
+    /// At most as many as were asked for. It may be fewer even where there are more behind.
+    pub sales: Vec<SaleSummary>,
+    /// Where there is more: what the next page comes after.
+    pub next: Option<SaleId>,
+}
+
+/// Some orders of an account, in the order of their numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderPage {
+    /// At most as many as were asked for. It may be fewer, or none, even where there are more
+    /// behind: one page looks at so many orders of the sale only.
+    pub orders: Vec<OrderView>,
+    /// Where there may be more: what the next page comes after.
+    pub next: Option<OrderNumber>,
+}
+
+/// The totals of a sale. Those of an archived one are what they were when it was archived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaleStats {
     /// Its state now.

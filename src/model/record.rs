@@ -66,7 +66,7 @@ pub struct Restocked {
     pub by: i64,
 }
 
-/// A sale's state changed by command.
+/// A sale's state changed by command; never to `Archived`, which is [`SaleArchived`].
 #[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct SaleStateSet {
     /// The sale.
@@ -165,6 +165,13 @@ pub struct Fenced {
     pub request: RequestId,
 }
 
+/// The orders, accounts and request ids of a sale were forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct SaleArchived {
+    /// The sale.
+    pub sale: SaleId,
+}
+
 /// One record of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -192,6 +199,8 @@ pub enum Record {
     Expired(Expired),
     /// See [`Fenced`].
     Fenced(Fenced),
+    /// See [`SaleArchived`].
+    SaleArchived(SaleArchived),
 }
 
 impl Record {
@@ -211,6 +220,7 @@ impl Record {
             Self::Cancelled(record) => record.origin.sale,
             Self::Expired(record) => record.sale,
             Self::Fenced(record) => record.sale,
+            Self::SaleArchived(record) => record.sale,
         }
     }
 }

@@ -45,11 +45,13 @@ pub enum Refusal {
     },
     /// The sale is paused.
     Paused,
-    /// The sale is closed.
+    /// The sale is closed, or archived: then nothing about its orders and requests is known.
     Closed,
+    /// The sale is not closed yet.
+    NotClosed,
     /// The hold ran out of time.
     HoldExpired,
-    /// The order's state does not allow it.
+    /// The order's state does not allow it, or that of an order of the sale.
     WrongState {
         /// The state that it is in.
         state: OrderState,
@@ -90,6 +92,8 @@ pub enum RefusalCode {
     Paused,
     /// `CLOSED`
     Closed,
+    /// `NOT_CLOSED`
+    NotClosed,
     /// `HOLD_EXPIRED`
     HoldExpired,
     /// `WRONG_STATE`
@@ -123,6 +127,7 @@ impl Refusal {
             Self::NotOpen { .. } => RefusalCode::NotOpen,
             Self::Paused => RefusalCode::Paused,
             Self::Closed => RefusalCode::Closed,
+            Self::NotClosed => RefusalCode::NotClosed,
             Self::HoldExpired => RefusalCode::HoldExpired,
             Self::WrongState { .. } => RefusalCode::WrongState,
             Self::KeyConflict => RefusalCode::KeyConflict,

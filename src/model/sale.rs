@@ -62,4 +62,6 @@ pub enum SaleState {
     Paused,
     /// Takes no new holds ever again; what is held can still be confirmed.
     Closed,
+    /// Was closed, and its orders, accounts and request ids are forgotten.
+    Archived,
 }

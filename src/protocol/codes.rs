@@ -97,6 +97,8 @@ refusal_codes! {
         "The price is another one"
     0x00b 404 NotFound      "NOT_FOUND"
         "There is no such sale, order or request"
+    0x00c 409 NotClosed     "NOT_CLOSED"
+        "The sale is not closed yet"
     0x100 400 BadRequest    "BAD_REQUEST"
         "A part of the request is wrong"
     0x101 401 BadToken      "BAD_TOKEN"
@@ -135,6 +137,7 @@ codes! { SaleState {
     2 Open      "open"
     3 Paused    "paused"
     4 Closed    "closed"
+    5 Archived  "archived"
 } }
 
 #[cfg(test)]
@@ -162,13 +165,13 @@ mod tests {
 
     #[test]
     fn every_table_is_total_and_one_to_one() {
-        assert_one_to_one::<RefusalCode>(16, u16::MAX);
+        assert_one_to_one::<RefusalCode>(17, u16::MAX);
         assert_one_to_one::<ErrorCode>(10, u16::MAX);
         // One byte on the wire.
         assert_one_to_one::<Field>(10, 0xff);
         assert_one_to_one::<OrderState>(5, 0xff);
-        assert_one_to_one::<SaleState>(4, 0xff);
-        assert_one_to_one::<Opcode>(31, 0xff);
+        assert_one_to_one::<SaleState>(5, 0xff);
+        assert_one_to_one::<Opcode>(36, 0xff);
     }
 
     #[test]

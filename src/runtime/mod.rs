@@ -16,6 +16,7 @@ pub mod net;
 pub mod probe;
 pub mod ring;
 mod slots;
+pub mod unix;
 
 pub use buffer::AlignedBuffer;
 pub use clock::{Clock, SystemClock};

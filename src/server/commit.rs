@@ -4,6 +4,7 @@
 //! refusal or a read waits for the last batch whose effects it saw, which is the last one that
 //! has any record. Answers are encoded at once and parked as bytes behind their batch.
 
+use super::asks::AskId;
 use super::connection::ReplyTo;
 use crate::model::{Record, ShardIndex, TimeMs};
 use crate::runtime::AlignedBuffer;
@@ -20,6 +21,8 @@ pub(super) enum Destination {
     Local(ReplyTo),
     /// A connection of another shard, which sent the request here.
     Remote(ShardIndex, ReplyTo),
+    /// The control plane.
+    Control(AskId),
 }
 
 /// A frame to be written, durably, at its position.

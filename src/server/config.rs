@@ -105,13 +105,14 @@ pub enum AdminAddress {
 }
 
 impl AdminAddress {
-    /// The address in a text: `HOST:PORT` where that is one, and else a path.
+    /// The address in a text: `HOST:PORT` where that is one, and else a path. A path has a `/`,
+    /// so that a mistyped address makes no file.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        if text.is_empty() {
-            return None;
+        if let Ok(address) = text.parse() {
+            return Some(Self::Tcp(address));
         }
-        Some(text.parse().map_or_else(|_| Self::Unix(text.into()), Self::Tcp))
+        text.contains('/').then(|| Self::Unix(text.into()))
     }
 }
 

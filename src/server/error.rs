@@ -38,6 +38,17 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The socket of administration cannot be made.
+    #[error(
+        "{path}: cannot listen there for administration: {source}; stop the process that has \
+         it, or choose another path, at most 107 bytes long, with --admin"
+    )]
+    AdminSocket {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An address that others can reach needs keys.
     #[error(
         "{address} can be reached from other machines, and no key is configured: name a key \

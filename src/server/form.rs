@@ -26,7 +26,12 @@ impl Form {
     #[must_use]
     pub const fn reserved(self, ask: Ask<'_>) -> u32 {
         match (self, ask) {
-            (Self::Binary { .. }, Ask::Query(Query::Availability { .. })) => FRAME_BYTES_MAX as u32,
+            (
+                Self::Binary { .. },
+                Ask::Query(
+                    Query::Availability { .. } | Query::Sales { .. } | Query::AccountOrders { .. },
+                ),
+            ) => FRAME_BYTES_MAX as u32,
             (Self::Http(_), Ask::Query(Query::Availability { .. })) => {
                 AVAILABILITY_BYTES_MAX as u32
             }

@@ -2,7 +2,7 @@
 
 use super::connection::ReplyTo;
 use super::form::Form;
-use crate::model::{Command, Query, SaleId};
+use crate::model::{Command, Query, Route};
 
 /// Requests and answers that fit one mailbox between two shards.
 pub const MAILBOX_MESSAGES: usize = 2048;
@@ -66,12 +66,12 @@ pub enum SentAsk {
 }
 
 impl Ask<'_> {
-    /// The sale, which decides the shard.
+    /// What decides the shard.
     #[must_use]
-    pub const fn sale(self) -> SaleId {
+    pub const fn route(self) -> Route {
         match self {
-            Self::Command(command) => command.sale(),
-            Self::Query(query) => query.sale(),
+            Self::Command(command) => Route::Sale(command.sale()),
+            Self::Query(query) => query.route(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! `service`, `request` (binary) and `http` are one state machine without I/O; `shard` is its
 //! driver; `start` opens the data directory, recovers the logs and starts the threads.
 
+mod asks;
 pub mod calibrate;
 mod caller;
 mod commit;
@@ -25,6 +26,8 @@ pub mod shard;
 pub mod space;
 pub mod start;
 
+pub use asks::{ASKS_MAX, AskId};
 pub use config::ServerConfig;
 pub use error::ServerError;
+pub use mail::{Frames, SentAsk};
 pub use service::{IN_FLIGHT_MAX, Service, ServiceConfig, Wire};

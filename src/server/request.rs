@@ -6,7 +6,7 @@ use super::form::Form;
 use super::mail::{Ask, Mail};
 use super::service::{Service, deliver};
 use crate::engine::{self, Decision};
-use crate::model::{Answer, Command, Outcome, Query, Refusal, Scopes, ShardIndex};
+use crate::model::{Answer, Command, Outcome, Query, Refusal, Route, Scopes, ShardIndex};
 use crate::protocol::binary::{
     DecodeError, Frame, Hello, Request, RequestError, encode_refusal, encode_welcome, request_frame,
 };
@@ -140,10 +140,16 @@ impl Service {
         if self.draining {
             return self.refuse(slot, correlation, Refusal::Draining);
         }
+        if let Route::Shard(shard) = ask.route()
+            && shard.0 >= self.config.shards.get()
+        {
+            return self.refuse(slot, correlation, Refusal::NotFound);
+        }
         self.take(slot, 0, Form::Binary { correlation }, ask);
     }
 
-    /// Executes a request here, or sends it to the shard that owns its sale.
+    /// Executes a request here, or sends it to the shard that owns its sale. Where the request
+    /// names a shard, there is one.
     pub(super) fn take(&mut self, slot: u32, sequence: u32, form: Form, ask: Ask<'_>) {
         let reserved = form.reserved(ask);
         let connection = self.connections.at(slot);
@@ -151,7 +157,7 @@ impl Service {
         connection.reserved += reserved;
         let id = ConnectionId { slot, generation: connection.generation };
         let reply_to = ReplyTo { connection: id, reserved, sequence };
-        let owner = ask.sale().shard(self.config.shards);
+        let owner = ask.route().shard(self.config.shards);
         if owner == self.config.index {
             self.execute(Destination::Local(reply_to), form, ask);
         } else {
@@ -183,7 +189,7 @@ impl Service {
         self.log.has_room()
     }
 
-    fn execute(&mut self, to: Destination, form: Form, ask: Ask<'_>) {
+    pub(super) fn execute(&mut self, to: Destination, form: Form, ask: Ask<'_>) {
         match ask {
             Ask::Command(command) => self.execute_command(to, form, command),
             Ask::Query(query) => self.execute_query(to, form, query),
@@ -225,6 +231,18 @@ impl Service {
                 let answer = Answer { outcome: Outcome::Stats(stats), replayed: false };
                 form.encode_answer(&mut out, site, &answer);
             }),
+            Query::Sales { after, limit, .. } => {
+                let page = self.engine.sales_page(after, limit, now);
+                let answer = Answer { outcome: Outcome::Sales(page), replayed: false };
+                form.encode_answer(&mut out, site, &answer);
+                Ok(())
+            }
+            Query::AccountOrders { sale, account, after, limit } => {
+                self.engine.account_orders((sale, account), after, limit, now).map(|page| {
+                    let answer = Answer { outcome: Outcome::Orders(page), replayed: false };
+                    form.encode_answer(&mut out, site, &answer);
+                })
+            }
         };
         match read {
             Ok(()) => self.answer(to, |waiting, _| waiting.extend_from_slice(&out)),
@@ -256,7 +274,7 @@ impl Service {
     }
 
     fn deliver(&mut self, to: Destination, bytes: &[u8]) {
-        let Self { connections, to_send, mail, .. } = self;
-        deliver(connections, to_send, mail, to, bytes);
+        let Self { connections, to_send, mail, asks, .. } = self;
+        deliver(connections, to_send, mail, asks, to, bytes);
     }
 }

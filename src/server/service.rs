@@ -13,6 +13,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asks::Asks;
 use super::commit::{CommitQueue, Destination, Write};
 use super::connection::{ConnectionId, Connections, Fault, Phase};
 use super::documents::Documents;
@@ -137,6 +138,7 @@ pub struct Service {
     pub(super) closing: VecDeque<u32>,
     /// Mail for each shard, in order; the one for this shard stays empty.
     pub(super) mail: Vec<VecDeque<Mail>>,
+    pub(super) asks: Asks,
     pub(super) scratch: Vec<u8>,
     spare_buffers: Vec<Vec<u8>>,
     sweep_next: u32,
@@ -164,6 +166,7 @@ impl Service {
             finishing: VecDeque::new(),
             closing: VecDeque::new(),
             mail: (0..shards).map(|_| VecDeque::new()).collect(),
+            asks: Asks::default(),
             scratch: Vec::new(),
             spare_buffers: Vec::new(),
             sweep_next: 0,
@@ -281,8 +284,10 @@ impl Service {
 
     /// The frame in flight is durable.
     pub fn handle_written(&mut self, buffer: AlignedBuffer) {
-        let Self { log, connections, to_send, mail, .. } = self;
-        log.handle_written(buffer, |to, bytes| deliver(connections, to_send, mail, to, bytes));
+        let Self { log, connections, to_send, mail, asks, .. } = self;
+        log.handle_written(buffer, |to, bytes| {
+            deliver(connections, to_send, mail, asks, to, bytes);
+        });
     }
 
     /// The next segment of the log is there.
@@ -309,9 +314,12 @@ impl Service {
         self.sweep_due = self.monotonic;
     }
 
-    /// What is due by itself, once a turn: expired holds, stalled connections, time-outs.
+    /// What is due by itself, once a turn: expired holds, what the control plane asked, memory of
+    /// archived sales, stalled connections, time-outs.
     pub fn handle_turn(&mut self) {
         self.expire_holds();
+        self.take_asks();
+        self.engine.reclaim();
         for _ in 0..self.stalled.len() {
             if !self.log.has_room() {
                 break;
@@ -386,7 +394,9 @@ impl Service {
     pub fn is_busy(&self) -> bool {
         let has_room = self.log.has_room() && self.mail_has_room();
         let can_resume = has_room && self.stalled.iter().any(|slot| self.is_within_bounds(*slot));
-        !self.log.is_starved() && (can_resume || (self.expiries_wait && self.log.has_room()))
+        let is_due = self.expiries_wait || !self.asks.is_empty();
+        let may_go_on = can_resume || (is_due && self.log.has_room());
+        self.engine.has_garbage() || (!self.log.is_starved() && may_go_on)
     }
 
     /// How long the driver may sleep where nothing happens.
@@ -408,7 +418,7 @@ impl Service {
     /// Whether a stopping server has answered everything.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.draining && self.log.is_idle() && self.connections.len() == 0
+        self.draining && self.log.is_idle() && self.asks.is_done() && self.connections.len() == 0
     }
 
     fn expire_holds(&mut self) {
@@ -543,6 +553,7 @@ pub(super) fn deliver(
     connections: &mut Connections,
     to_send: &mut VecDeque<u32>,
     mail: &mut [VecDeque<Mail>],
+    asks: &mut Asks,
     to: Destination,
     bytes: &[u8],
 ) {
@@ -560,6 +571,7 @@ pub(super) fn deliver(
             let frames = Frames::copy_of(bytes);
             mail[usize::from(shard.0)].push_back(Mail::Answer { reply_to, frames });
         }
+        Destination::Control(id) => asks.answered.push_back((id, Frames::copy_of(bytes))),
     }
 }
 

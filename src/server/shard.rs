@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::asks::AskId;
 use super::error::ServerError;
-use super::mail::Mail;
+use super::mail::{Frames, Mail, SentAsk};
 use super::service::{Reading, Service, Wire};
 use crate::model::{ShardIndex, TimeMs};
 use crate::runtime::file::SyncMethod;
@@ -45,6 +46,8 @@ const LOG_TOKEN: Token = Token(u32::MAX);
 pub enum Order {
     /// The log's next segment is prepared, and open for its writes.
     Segment(Segment, File),
+    /// A command or a query, for a sale of this shard.
+    Ask(AskId, Box<SentAsk>),
     /// Answer what was asked, refuse what comes, and say when that is done.
     Drain,
     /// End: no shard has anything left to do, for itself or for another.
@@ -58,6 +61,8 @@ pub enum Report {
     SegmentReached(ShardIndex, SegmentIndex),
     /// The log has no segment to go on in.
     Starved(ShardIndex),
+    /// The answer to what was asked, as the binary protocol encodes it.
+    Answered(AskId, Frames),
     /// The shard has answered everything, or has waited for its peers long enough.
     Drained(ShardIndex),
 }
@@ -299,6 +304,7 @@ impl<C: Clock> Shard<C> {
                     self.segments.push_back((segment.index, file));
                     self.service.handle_segment(segment);
                 }
+                Order::Ask(id, ask) => self.service.handle_ask(id, ask),
                 Order::Drain => {
                     self.service.handle_drain();
                     self.state.drain_until = Some(monotonic + DRAIN_TIME_MAX);
@@ -360,6 +366,9 @@ impl<C: Clock> Shard<C> {
             socket.is_closing = true;
             net::shutdown(&socket.fd);
             self.finish_closing(slot);
+        }
+        while let Some((id, frames)) = self.service.poll_answered() {
+            (self.report)(Report::Answered(id, frames));
         }
         self.push_mail();
     }

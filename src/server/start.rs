@@ -1,4 +1,7 @@
 //! Starting a server: data directory, listeners, recovery, and one thread for each shard.
+//!
+//! [`open`] is short and decides whether this process may serve at all; [`start`] may take as long
+//! as the log is, so the control plane runs it on a thread of its own.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,8 +13,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::asks::ASKS_MAX;
 use super::calibrate::calibrate;
-use super::config::{SHARDS_MAX, ServerConfig};
+use super::config::{AdminAddress, SHARDS_MAX, ServerConfig};
 use super::datadir::{DataDir, NewLog};
 use super::documents::Documents;
 use super::error::ServerError;
@@ -40,8 +44,10 @@ pub const RING: RingConfig = RingConfig {
     receive_buffer_bytes: 4096,
 };
 
-/// Orders from the control plane that wait at most.
+/// Orders from the control plane that wait at most: what it asks, and a few of other kinds.
 const ORDERS_MAX: usize = 64;
+
+const _: () = assert!(ORDERS_MAX >= 2 * ASKS_MAX);
 
 /// A server whose shards serve.
 #[derive(Debug)]
@@ -100,24 +106,41 @@ struct Assignment {
     wakeup: Wakeup,
 }
 
-/// Opens the data directory, recovers every log, and serves.
+/// A data directory that is this process's own, and the CPUs to serve it on.
+#[derive(Debug)]
+pub struct Opened {
+    /// The directory, locked as long as this lives.
+    pub data_dir: DataDir,
+    cpus: Vec<usize>,
+    cors: Cors,
+}
+
+/// Opens and locks the data directory, making it where there is none, and keeps this thread and
+/// those that it starts to the CPUs to run on.
+pub fn open(config: &ServerConfig) -> Result<Opened, ServerError> {
+    check_reach(config)?;
+    let cors = Cors::new(&config.cors_origins)?;
+    let data_dir = open_data_dir(config)?;
+    let cpus = choose_cpus(config, data_dir.shards())?;
+    Ok(Opened { data_dir, cpus, cors })
+}
+
+/// Listens, recovers every log, and serves.
 ///
 /// `reporter` makes what a shard tells the control plane by. `fatal` ends the process: it is
 /// called on the thread of a shard that cannot go on.
 pub fn start(
     config: &ServerConfig,
+    opened: Opened,
     reporter: impl FnMut() -> Result<Reporter, ServerError>,
     fatal: fn(&ServerError) -> !,
 ) -> Result<Started, ServerError> {
-    check_reach(config)?;
-    let cors = Cors::new(&config.cors_origins)?;
-    let data_dir = open_data_dir(config)?;
-    let shards = data_dir.shards();
+    let shards = opened.data_dir.shards();
     let listening = listen(config, shards)?;
     let (address, http) = (listening.binary.address, listening.http.address);
     let shard_addresses = listening.own.iter().map(|own| own.address).collect();
-    let (assignments, orders) = assign(config, &data_dir, listening, &cors, reporter)?;
-    // After `assign`, which keeps this thread's children to the server's CPUs.
+    let (assignments, orders) = assign(config, &opened, listening, reporter)?;
+    // On the CPUs of this thread, which `open` kept to the server's.
     huge::start_warming().map_err(ServerError::system("start a thread"))?;
     let (ready_sender, ready) = mpsc::channel();
     let mut threads = Vec::new();
@@ -147,21 +170,25 @@ pub fn start(
         thread,
         log: log.expect("each shard reported"),
     });
-    Ok(Started { address, http, shard_addresses, shards: shards.collect(), data_dir })
+    Ok(Started {
+        address,
+        http,
+        shard_addresses,
+        shards: shards.collect(),
+        data_dir: opened.data_dir,
+    })
 }
 
 /// What each shard's thread is given, and by what it takes orders.
 fn assign(
     config: &ServerConfig,
-    data_dir: &DataDir,
+    Opened { data_dir, cpus, cors }: &Opened,
     listening: Listening,
-    cors: &Cors,
     mut reporter: impl FnMut() -> Result<Reporter, ServerError>,
 ) -> Result<(Vec<Assignment>, Vec<Outbox<Order>>), ServerError> {
     let shards = data_dir.shards();
     let token_rules = config.token_rules();
     let documents = Arc::new(Documents::shipped());
-    let cpus = choose_cpus(config, shards)?;
     let welcome = welcome(&listening.own)?;
     let (peers, wakeups) = connect_shards(shards)?;
     let mut assignments = Vec::new();
@@ -206,7 +233,12 @@ fn assign(
 fn check_reach(config: &ServerConfig) -> Result<(), ServerError> {
     let has_keys = config.keys.is_some();
     let has_either = has_keys || config.token_keys.is_some();
-    for (address, is_guarded) in [(config.binary, has_keys), (config.http, has_either)] {
+    let admin = match config.admin {
+        AdminAddress::Tcp(address) => Some((address, has_keys)),
+        AdminAddress::Unix(_) => None,
+    };
+    let listeners = [(config.binary, has_keys), (config.http, has_either)];
+    for (address, is_guarded) in listeners.into_iter().chain(admin) {
         if !is_guarded && !address.ip().is_loopback() {
             return Err(ServerError::NeedsKeys { address });
         }
@@ -407,6 +439,7 @@ fn recover_log(assignment: &Assignment) -> Result<(Engine, Recovered), ServerErr
     let storage = FileStorage::open(&assignment.directory)?;
     let recovered = recover(&storage, Some(assignment.identity), |entry| {
         engine.apply(entry.record);
+        engine.reclaim();
     })?;
     if let Some(torn) = &recovered.torn {
         tracing::warn!(

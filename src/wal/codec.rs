@@ -28,7 +28,7 @@ use crate::model::lines::{ArchivedLine, LINES_MAX, PAYMENT_REF_BYTES_MAX};
 use crate::model::record::{
     ArchivedBought, ArchivedCancelled, ArchivedConfirmed, ArchivedHeld, Bought, Cancelled,
     Confirmed, Expired, Extended, Fenced, Held, ItemDefined, Record, RecordLines, Released,
-    Restocked, SaleDefined, SaleStateSet,
+    Restocked, SaleArchived, SaleDefined, SaleStateSet,
 };
 use crate::model::{LinesError, PaymentRef};
 
@@ -60,6 +60,7 @@ mod tag {
     pub const CANCELLED: u8 = 10;
     pub const EXPIRED: u8 = 11;
     pub const FENCED: u8 = 12;
+    pub const SALE_ARCHIVED: u8 = 13;
 }
 
 /// Why bytes are not a record.
@@ -116,6 +117,7 @@ pub fn encode(record: &Record, into: &mut [u8]) -> usize {
         }
         Record::Expired(record) => (tag::EXPIRED, archive(record, body)),
         Record::Fenced(record) => (tag::FENCED, archive(record, body)),
+        Record::SaleArchived(record) => (tag::SALE_ARCHIVED, archive(record, body)),
     };
     header[0] = tag;
     header[1..3].copy_from_slice(&(length as u16).to_le_bytes());
@@ -143,6 +145,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Record, usize), RecordError> {
         tag::CANCELLED => Record::Cancelled(cancelled(body)?),
         tag::EXPIRED => Record::Expired(fixed::<Expired>(body)?),
         tag::FENCED => Record::Fenced(fixed::<Fenced>(body)?),
+        tag::SALE_ARCHIVED => Record::SaleArchived(fixed::<SaleArchived>(body)?),
         unknown => return Err(RecordError::UnknownTag(unknown)),
     };
     Ok((record, RECORD_HEADER_BYTES + length))

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use boxoffice::model::{Answer, Command, OrderNumber, Outcome, Refusal, RequestId, Scopes};
-use boxoffice::model::{Query, SaleId, ShardIndex};
+use boxoffice::model::{Query, Route, SaleId, ShardIndex};
 use boxoffice::protocol::binary::{
     DecodeError, Request, Welcome, encode_answer, encode_error, encode_refusal, encode_welcome,
     request_frame,
@@ -167,7 +167,10 @@ impl Talk {
             Request::Command(Command::Buy { intent, .. } | Command::Fence { intent })
             | Request::Query(Query::Request { intent }) => (intent.sale, intent.request),
             Request::Command(command) => (command.sale(), RequestId(0)),
-            Request::Query(query) => (query.sale(), RequestId(0)),
+            Request::Query(query) => match query.route() {
+                Route::Sale(sale) => (sale, RequestId(0)),
+                Route::Shard(_) => panic!("these clients ask about sales"),
+            },
             Request::Hello(_) => panic!("HELLO comes once"),
         };
         self.seen.lock().expect("nobody panicked").push(bytes);

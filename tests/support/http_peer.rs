@@ -7,6 +7,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -65,6 +68,14 @@ impl HttpPeer {
         stream.set_nodelay(true).expect("a socket has the option");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket has the option");
         Self { stream, input: Vec::new() }
+    }
+
+    /// Connects to a Unix socket.
+    pub fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has the option");
+        // What is used of a stream is the same for every kind of socket.
+        Self { stream: TcpStream::from(OwnedFd::from(stream)), input: Vec::new() }
     }
 
     /// Sends any bytes.
@@ -172,6 +183,11 @@ impl HttpPeer {
     }
 
     #[track_caller]
+    pub fn put(&mut self, path: &str, body: &Value) -> Response {
+        self.ask(&put(path, body))
+    }
+
+    #[track_caller]
     pub fn post(&mut self, path: &str, key: &str, body: &Value) -> Response {
         self.ask(&post(path, key, body))
     }
@@ -188,6 +204,16 @@ pub fn post(path: &str, key: &str, body: &Value) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nHost: boxoffice\r\nContent-Type: application/json\r\n\
          Idempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The bytes of a PUT.
+pub fn put(path: &str, body: &Value) -> String {
+    let body = body.to_string();
+    format!(
+        "PUT {path} HTTP/1.1\r\nHost: boxoffice\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }

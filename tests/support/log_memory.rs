@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use boxoffice::model::record::{
     Bought, Cancelled, Confirmed, Expired, Extended, Fenced, Held, ItemDefined, Origin,
-    RecordLines, Released, Restocked, SaleDefined, SaleStateSet,
+    RecordLines, Released, Restocked, SaleArchived, SaleDefined, SaleStateSet,
 };
 use boxoffice::model::{
     AccountId, BodyDigest, DurationMs, ItemId, ItemTerms, Line, Lsn, OrderNumber, PaymentRef,
@@ -192,6 +192,7 @@ pub fn samples() -> Vec<(&'static str, Record)> {
             "Fenced",
             Record::Fenced(Fenced { sale, account: origin(8).account, request: RequestId(8) }),
         ),
+        ("SaleArchived", Record::SaleArchived(SaleArchived { sale })),
     ]
 }
 

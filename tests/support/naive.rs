@@ -42,6 +42,12 @@ pub enum Flaw {
     CancelKeepsStock,
     /// A sale stays open at the very millisecond when it closes.
     OpenWhenItCloses,
+    /// A sale is archived while holds live in it.
+    ArchiveWithHolds,
+    /// An archived sale still repeats its answers.
+    ArchiveRemembers,
+    /// An archived sale can be defined anew.
+    ArchiveFreesId,
 }
 
 /// What the model says about a command.
@@ -140,6 +146,9 @@ impl Naive {
 
     fn repeated(&self, command: &Command, account: AccountId, request: RequestId) -> Judged {
         let sale = self.sales.get(&command.sale()).ok_or(Refusal::NotFound)?;
+        if sale.state == SaleState::Archived && self.flaw != Some(Flaw::ArchiveRemembers) {
+            return Err(Refusal::Closed);
+        }
         let is_restock = matches!(command, Command::Restock { .. });
         if account == AccountId::OPERATOR && !is_restock {
             return bad(Field::Account);
@@ -178,6 +187,7 @@ impl Naive {
             Command::OpenSale { sale } => self.set_state(*sale, SaleState::Open, now),
             Command::PauseSale { sale } => self.set_state(*sale, SaleState::Paused, now),
             Command::CloseSale { sale } => self.set_state(*sale, SaleState::Closed, now),
+            Command::ArchiveSale { sale } => self.archive(*sale, now),
             Command::Hold { intent, lines, ttl } => {
                 let wanted = lines.as_slice().iter().map(|w| (w.line, w.price)).collect();
                 self.new_order(*intent, wanted, NewOrder::Hold(*ttl), now)
@@ -205,7 +215,9 @@ impl Naive {
         } else {
             now >= closes && sale.terms.closes_at.is_some()
         };
-        if sale.state == SaleState::Closed || has_closed {
+        if sale.state == SaleState::Archived {
+            SaleState::Archived
+        } else if sale.state == SaleState::Closed || has_closed {
             SaleState::Closed
         } else if sale.state == SaleState::Scheduled
             && sale.terms.opens_at.is_some_and(|opens| now >= opens)
@@ -219,13 +231,21 @@ impl Naive {
     fn change_of_terms(&self, sale: &Sale, now: TimeMs) -> Result<(), Refusal> {
         match self.state_of(sale, now) {
             SaleState::Scheduled => Ok(()),
-            SaleState::Closed => Err(Refusal::Closed),
+            SaleState::Closed | SaleState::Archived => Err(Refusal::Closed),
             SaleState::Open | SaleState::Paused => bad(Field::Window),
         }
     }
 
     fn define_sale(&mut self, id: SaleId, terms: SaleTerms, now: TimeMs) -> Judged {
+        if self.flaw == Some(Flaw::ArchiveFreesId)
+            && self.sales.get(&id).is_some_and(|sale| sale.state == SaleState::Archived)
+        {
+            self.sales.remove(&id);
+        }
         if let Some(sale) = self.sales.get(&id) {
+            if sale.state == SaleState::Archived {
+                return Err(Refusal::Closed);
+            }
             if sale.terms == terms {
                 return Ok(None);
             }
@@ -262,6 +282,9 @@ impl Naive {
 
     fn define_item(&mut self, id: SaleId, item: ItemId, terms: ItemTerms, now: TimeMs) -> Judged {
         let sale = self.sales.get(&id).ok_or(Refusal::NotFound)?;
+        if sale.state == SaleState::Archived {
+            return Err(Refusal::Closed);
+        }
         if sale.items.get(&item) == Some(&terms) {
             return Ok(None);
         }
@@ -303,11 +326,26 @@ impl Naive {
         let sale = self.sales.get(&id).ok_or(Refusal::NotFound)?;
         match (self.state_of(sale, now), to) {
             (from, to) if from == to => return Ok(None),
-            (SaleState::Closed, _) => return Err(Refusal::Closed),
+            (SaleState::Archived, SaleState::Closed) => return Ok(None),
+            (SaleState::Closed | SaleState::Archived, _) => return Err(Refusal::Closed),
             (SaleState::Scheduled, SaleState::Paused) => {
                 return Err(Refusal::NotOpen { opens_at: sale.terms.opens_at });
             }
             _ => self.sales.get_mut(&id).unwrap().state = to,
+        }
+        Ok(Some(Outcome::Done))
+    }
+
+    fn archive(&mut self, id: SaleId, now: TimeMs) -> Judged {
+        let sale = self.sales.get(&id).ok_or(Refusal::NotFound)?;
+        let holds = sale.orders.iter().any(|order| order.state == OrderState::Held);
+        match self.state_of(sale, now) {
+            SaleState::Archived => return Ok(None),
+            SaleState::Closed if holds && self.flaw != Some(Flaw::ArchiveWithHolds) => {
+                return Err(Refusal::WrongState { state: OrderState::Held });
+            }
+            SaleState::Closed => self.sales.get_mut(&id).unwrap().state = SaleState::Archived,
+            _ => return Err(Refusal::NotClosed),
         }
         Ok(Some(Outcome::Done))
     }
@@ -376,7 +414,7 @@ impl Naive {
         match self.state_of(sale, now) {
             SaleState::Open => {}
             SaleState::Paused => return Err(Refusal::Paused),
-            SaleState::Closed => return Err(Refusal::Closed),
+            SaleState::Closed | SaleState::Archived => return Err(Refusal::Closed),
             SaleState::Scheduled => {
                 return Err(Refusal::NotOpen { opens_at: sale.terms.opens_at });
             }

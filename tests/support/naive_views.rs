@@ -3,7 +3,7 @@
 use super::{Done, Flaw, Naive, Order, Sale, bad};
 use boxoffice::model::{
     AccountId, Field, Intent, ItemCounts, ItemId, OrderNumber, OrderState, OrderView, Outcome,
-    Quantity, Refusal, SaleId, SaleStats, TimeMs,
+    Quantity, Refusal, SaleId, SaleState, SaleStats, TimeMs,
 };
 
 impl Naive {
@@ -37,8 +37,11 @@ impl Naive {
         self.sales.keys().copied().collect()
     }
 
-    /// Every order of a sale as it stands at `now`.
-    pub fn orders(&self, id: SaleId, now: TimeMs) -> Vec<OrderView> {
+    /// Every order of a sale as it stands at `now`; `None` of an archived one.
+    pub fn orders(&self, id: SaleId, now: TimeMs) -> Option<Vec<OrderView>> {
+        if self.sales[&id].state == SaleState::Archived {
+            return None;
+        }
         let orders = self.sales[&id].orders.iter().zip(1..);
         let view = |(order, number): (&Order, u32)| {
             let is_up = order.state == OrderState::Held && order.deadline <= now;
@@ -51,12 +54,15 @@ impl Naive {
                 lines: order.lines.clone(),
             }
         };
-        orders.map(view).collect()
+        Some(orders.map(view).collect())
     }
 
     /// What a request id got.
     pub fn request(&self, intent: Intent) -> Result<Outcome, Refusal> {
         let sale = self.sales.get(&intent.sale).ok_or(Refusal::NotFound)?;
+        if sale.state == SaleState::Archived {
+            return Err(Refusal::Closed);
+        }
         if intent.account == AccountId::OPERATOR {
             return bad(Field::Account);
         }

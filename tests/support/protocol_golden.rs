@@ -1,12 +1,13 @@
 //! The golden frames: the files of `tests/data/protocol`, and the values that they stand for.
 
+use std::num::NonZeroU16;
 use std::path::Path;
 
 use boxoffice::model::{
     AccountId, Answer, Command, DurationMs, Field, Intent, ItemCounts, ItemId, ItemTerms, Line,
-    Lines, OrderNumber, OrderState, OrderView, Outcome, PaymentRef, Price, Quantity, Query,
-    Refusal, RequestId, SaleId, SaleState, SaleStats, SaleTerms, Scopes, ShardIndex, TimeMs,
-    Wanted, WantedLine,
+    Lines, OrderNumber, OrderPage, OrderState, OrderView, Outcome, PaymentRef, Price, Quantity,
+    Query, Refusal, RequestId, SaleId, SalePage, SaleState, SaleStats, SaleSummary, SaleTerms,
+    Scopes, ShardIndex, TimeMs, Wanted, WantedLine,
 };
 use boxoffice::protocol::binary::{DecodeError, ErrorCode, Hello, Request, Response, Welcome};
 use boxoffice::protocol::codes::WireCode;
@@ -70,6 +71,10 @@ fn payment(bytes: &[u8]) -> PaymentRef {
     PaymentRef::new(bytes).expect("short enough")
 }
 
+fn limit(limit: u16) -> NonZeroU16 {
+    NonZeroU16::new(limit).expect("not zero")
+}
+
 /// The values of `requests.hex`, line by line.
 pub fn requests() -> Vec<(&'static str, Request<'static>)> {
     let hellos = [
@@ -81,6 +86,15 @@ pub fn requests() -> Vec<(&'static str, Request<'static>)> {
         ("request", Query::Request { intent: INTENT }),
         ("availability", Query::Availability { sale: SALE }),
         ("stats", Query::Stats { sale: SALE }),
+        ("sales_first", Query::Sales { shard: ShardIndex(3), after: None, limit: limit(50) }),
+        (
+            "sales_next",
+            Query::Sales { shard: ShardIndex(3), after: Some(SALE), limit: limit(65_535) },
+        ),
+        (
+            "account_orders",
+            Query::AccountOrders { sale: SALE, account: ACCOUNT, after: ORDER, limit: limit(20) },
+        ),
     ];
     let hellos = hellos.map(|(name, hello)| (name, Request::Hello(hello)));
     let queries = queries.map(|(name, query)| (name, Request::Query(query)));
@@ -117,6 +131,7 @@ fn administration() -> Vec<(&'static str, Command)> {
         ("open_sale", Command::OpenSale { sale: SALE }),
         ("pause_sale", Command::PauseSale { sale: SALE }),
         ("close_sale", Command::CloseSale { sale: SALE }),
+        ("archive_sale", Command::ArchiveSale { sale: SALE }),
     ]
 }
 
@@ -174,9 +189,16 @@ fn outcomes() -> Vec<(&'static str, Outcome, bool)> {
     let held = Outcome::Held { order: ORDER, expires_at: EXPIRES_AT };
     let view = |state, expires_at, lines: &[Line]| {
         let (order, account, lines) = (ORDER, ACCOUNT, lines.to_vec());
-        Outcome::Order(OrderView { order, account, state, expires_at, lines })
+        OrderView { order, account, state, expires_at, lines }
     };
     let two = [line(7, 2), line(9, 1)];
+    let held_view = view(OrderState::Held, Some(EXPIRES_AT), &two);
+    let cancelled_view = view(OrderState::Cancelled, None, &two[..1]);
+    let archived = SaleStats { state: SaleState::Archived, ..stats() };
+    let sales = [(SaleId(1), archived), (SALE, stats())];
+    let sales = sales.map(|(sale, stats)| SaleSummary { sale, stats }).to_vec();
+    let no_orders = OrderPage { orders: vec![], next: Some(OrderNumber(4_096)) };
+    let orders = vec![held_view.clone(), cancelled_view.clone()];
     vec![
         ("done", Outcome::Done, false),
         ("done_replayed", Outcome::Done, true),
@@ -187,11 +209,15 @@ fn outcomes() -> Vec<(&'static str, Outcome, bool)> {
         ("extended", Outcome::Extended { order: ORDER, expires_at: EXPIRES_AT }, false),
         ("cancelled", Outcome::Cancelled { order: ORDER }, false),
         ("fenced", Outcome::Fenced, false),
-        ("order_held", view(OrderState::Held, Some(EXPIRES_AT), &two), false),
-        ("order_cancelled", view(OrderState::Cancelled, None, &two[..1]), false),
+        ("order_held", Outcome::Order(held_view), false),
+        ("order_cancelled", Outcome::Order(cancelled_view), false),
         ("availability_none", Outcome::Availability(Vec::new()), false),
         ("availability_two", Outcome::Availability(item_counts()), false),
         ("stats", Outcome::Stats(stats()), false),
+        ("sales_none", Outcome::Sales(SalePage { sales: vec![], next: None }), false),
+        ("sales_two", Outcome::Sales(SalePage { sales, next: Some(SALE) }), false),
+        ("account_orders_none", Outcome::Orders(no_orders), false),
+        ("account_orders_two", Outcome::Orders(OrderPage { orders, next: None }), false),
     ]
 }
 
@@ -241,6 +267,7 @@ fn refusals() -> Vec<(&'static str, Refusal)> {
         ("not_open_unknown", Refusal::NotOpen { opens_at: None }),
         ("paused", Refusal::Paused),
         ("closed", Refusal::Closed),
+        ("not_closed", Refusal::NotClosed),
         ("hold_expired", Refusal::HoldExpired),
         ("wrong_state", Refusal::WrongState { state: OrderState::Released }),
         ("key_conflict", Refusal::KeyConflict),

@@ -1,11 +1,13 @@
 //! Arbitrary requests, responses and payloads.
 
+use std::num::NonZeroU16;
+
 use boxoffice::model::lines::{LINES_MAX, PAYMENT_REF_BYTES_MAX};
 use boxoffice::model::{
     AccountId, Answer, Command, DurationMs, Field, Intent, ItemCounts, ItemId, ItemTerms, Line,
-    Lines, OrderNumber, OrderState, OrderView, Outcome, PaymentRef, Price, Quantity, Query,
-    Refusal, RequestId, SaleId, SaleState, SaleStats, SaleTerms, Scopes, ShardIndex, TimeMs,
-    Wanted, WantedLine,
+    Lines, OrderNumber, OrderPage, OrderState, OrderView, Outcome, PaymentRef, Price, Quantity,
+    Query, Refusal, RequestId, SaleId, SalePage, SaleState, SaleStats, SaleSummary, SaleTerms,
+    Scopes, ShardIndex, TimeMs, Wanted, WantedLine,
 };
 use boxoffice::protocol::binary::{
     DecodeError, ErrorCode, Hello, KEY_BYTES_MAX, Request, Response, Welcome,
@@ -50,6 +52,12 @@ fn query() -> impl Strategy<Value = Query> {
         intent().prop_map(|intent| Query::Request { intent }),
         any_sale().prop_map(|sale| Query::Availability { sale }),
         any_sale().prop_map(|sale| Query::Stats { sale }),
+        (any::<u16>(), option::of(any_sale()), any::<NonZeroU16>()).prop_map(
+            |(shard, after, limit)| Query::Sales { shard: ShardIndex(shard), after, limit }
+        ),
+        (intent(), any_order(), any::<NonZeroU16>()).prop_map(|(intent, after, limit)| {
+            Query::AccountOrders { sale: intent.sale, account: intent.account, after, limit }
+        }),
     ]
 }
 
@@ -73,6 +81,7 @@ fn administration() -> impl Strategy<Value = Command> {
         any_sale().prop_map(|sale| Command::OpenSale { sale }),
         any_sale().prop_map(|sale| Command::PauseSale { sale }),
         any_sale().prop_map(|sale| Command::CloseSale { sale }),
+        any_sale().prop_map(|sale| Command::ArchiveSale { sale }),
     ]
 }
 
@@ -217,6 +226,9 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         order_view().prop_map(Outcome::Order),
         vec(item_counts(), 0..20).prop_map(Outcome::Availability),
         stats().prop_map(Outcome::Stats),
+        sale_page().prop_map(Outcome::Sales),
+        (vec(order_view(), 0..20), option::of(any_order()))
+            .prop_map(|(orders, next)| Outcome::Orders(OrderPage { orders, next })),
     ]
 }
 
@@ -268,6 +280,11 @@ fn stats() -> impl Strategy<Value = SaleStats> {
     )
 }
 
+fn sale_page() -> impl Strategy<Value = SalePage> {
+    let summary = (any_sale(), stats()).prop_map(|(sale, stats)| SaleSummary { sale, stats });
+    (vec(summary, 0..20), option::of(any_sale())).prop_map(|(sales, next)| SalePage { sales, next })
+}
+
 fn refusal() -> impl Strategy<Value = Refusal> {
     prop_oneof![
         option::of(any_time()).prop_map(|opens_at| Refusal::NotOpen { opens_at }),
@@ -284,6 +301,7 @@ fn plain_refusals() -> Vec<Refusal> {
         Refusal::AccountLimit,
         Refusal::Paused,
         Refusal::Closed,
+        Refusal::NotClosed,
         Refusal::HoldExpired,
         Refusal::KeyConflict,
         Refusal::PriceMismatch,

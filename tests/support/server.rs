@@ -157,6 +157,7 @@ pub fn first_words(mut command: Command) -> Refused {
 /// Where a server listens.
 #[derive(Clone, Debug, Default)]
 struct Listening {
+    admin: Option<String>,
     binary: Option<SocketAddr>,
     http: Option<SocketAddr>,
     shards: Vec<SocketAddr>,
@@ -210,6 +211,11 @@ impl Server {
         self.listening.http.expect("a server that is ready listens")
     }
 
+    /// Where administration listens: a path or an address.
+    pub fn admin_address(&self) -> &str {
+        self.listening.admin.as_deref().expect("a server that is ready listens")
+    }
+
     /// The port of one shard's own.
     pub fn shard_address(&self, shard: usize) -> SocketAddr {
         self.listening.shards[shard]
@@ -237,12 +243,7 @@ impl Server {
 
     /// Asks it to stop (SIGTERM).
     pub fn ask_to_stop(&self) {
-        // The shell's own `kill`: a minimal system has no program of that name.
-        let asked = Command::new("sh")
-            .args(["-c", "kill -TERM \"$1\"", "sh", &self.pid().to_string()])
-            .status()
-            .expect("a shell can be run");
-        assert!(asked.success(), "the server had ended before it was stopped:\n{}", self.log());
+        ask_to_stop(self.pid());
     }
 
     /// Asks it to stop and waits until it has.
@@ -291,6 +292,48 @@ impl Drop for Server {
     }
 }
 
+/// A server that was started and need not become ready. Dropping it kills the process.
+pub struct Starting {
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Starting {
+    /// Starts a server and waits until it says a line that begins so.
+    pub fn on(serve: &Serve, awaited: &str) -> Self {
+        let mut child = serve.command().spawn().expect("the program can be run");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (lines, said) = mpsc::channel();
+        keep_lines(child.stderr.take(), Arc::clone(&log), None);
+        keep_lines(child.stdout.take(), Arc::clone(&log), Some(lines));
+        let starting = Self { child, log };
+        while !said.recv_timeout(PATIENCE).expect("it says so").starts_with(awaited) {}
+        starting
+    }
+
+    /// Asks it to stop (SIGTERM) and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        ask_to_stop(self.child.id());
+        wait(&mut self.child).expect("it stops")
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        end(&mut self.child);
+        if thread::panicking() {
+            eprintln!("what it said:\n{}", self.log.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+/// Sends SIGTERM, by the shell's own `kill`: a minimal system has no program of that name.
+fn ask_to_stop(pid: u32) {
+    let command = ["-c", "kill -TERM \"$1\"", "sh", &pid.to_string()];
+    let asked = Command::new("sh").args(command).status().expect("a shell can be run");
+    assert!(asked.success(), "the server had ended before it was stopped");
+}
+
 /// A process that is ready.
 struct Launched {
     child: Child,
@@ -320,7 +363,8 @@ fn launch(serve: &Serve, log: &Arc<Mutex<String>>) -> Launched {
     }
 }
 
-/// Reads `listening binary ADDR`, `listening shard N ADDR`, `listening http ADDR` and `ready`.
+/// Reads where it listens (`listening admin PATH|ADDR`, `listening binary ADDR`, `listening shard
+/// N ADDR`, `listening http ADDR`) and `ready`.
 fn read_until_ready(said: &Receiver<String>) -> Result<Listening, String> {
     let deadline = Instant::now() + PATIENCE;
     let mut listening = Listening::default();
@@ -333,6 +377,7 @@ fn read_until_ready(said: &Receiver<String>) -> Result<Listening, String> {
         )?;
         let address = |text: &str| text.parse().map_err(|error| format!("{line:?}: {error}"));
         match line.split(' ').collect::<Vec<_>>()[..] {
+            ["listening", "admin", at] => listening.admin = Some(at.to_owned()),
             ["listening", "binary", at] => listening.binary = Some(address(at)?),
             ["listening", "http", at] => listening.http = Some(address(at)?),
             ["listening", "shard", shard, at] => {
@@ -400,8 +445,8 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Every file below `dir` with its bytes, to see whether anything was changed. The lock file is
-/// left out: to lock a directory is not to change it.
+/// Every file below `dir` with its bytes, to see whether anything was changed. The lock file and
+/// a socket are left out: to lock a directory or to listen in it is not to change it.
 pub fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     let mut folders = vec![dir.to_owned()];
@@ -410,7 +455,7 @@ pub fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             let path = entry.expect("the folder can be listed").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if !path.ends_with("LOCK") {
+            } else if path.is_file() && !path.ends_with("LOCK") {
                 let bytes = fs::read(&path).expect("the file can be read");
                 files.push((path, bytes));
             }

@@ -198,7 +198,7 @@ impl House {
 }
 
 /// Reads the text files of `folder` and of what it holds, in the order of their names. A folder
-/// that is not there holds nothing.
+/// that is not there holds nothing, and what cargo builds below `target` is nobody's text.
 fn read_folder(top: &Path, folder: &Path, sources: &mut Vec<Source>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut paths: Vec<_> =
@@ -207,7 +207,9 @@ fn read_folder(top: &Path, folder: &Path, sources: &mut Vec<Source>) {
     for path in paths {
         let extension = path.extension().and_then(|extension| extension.to_str());
         if path.is_dir() {
-            read_folder(top, &path, sources);
+            if !path.ends_with("target") {
+                read_folder(top, &path, sources);
+            }
         } else if extension.map_or(folder == top.join(".ci"), |known| EXTENSIONS.contains(&known)) {
             sources.push(read_file(top, &path));
         }

@@ -8,14 +8,15 @@
 //! ```
 //!
 //! The rush is a customer like any other: it knows what it asked and what it was answered, and
-//! its [`ledger`] is held against the server after each kill and at the end. The audit judges
-//! the log by itself.
+//! its [`ledger`] is held against the server after each kill and at the end. Beside it some
+//! buyers come over HTTP ([`web`]). The audit judges the log by itself.
 
 mod check;
 mod ledger;
 mod report;
 mod rush;
 mod server;
+mod web;
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use self::ledger::Ledger;
 use self::report::Report;
 use self::rush::{Counts, Rush};
 use self::server::ServerProcess;
+use self::web::WebBuyers;
 use super::exit::ExitCode;
 use super::{Failed, print};
 use crate::audit::audit;
@@ -45,6 +47,9 @@ const PIPELINE: usize = 64;
 /// How often the server is killed. One kill often falls into a moment at which no answer waits
 /// for the disk, and then finds nothing even where answers run ahead of it.
 const KILLS: u32 = 5;
+
+/// One unit in so many is for those who come over HTTP.
+const WEB_PART: u32 = 50;
 
 /// How long each part of the rush may take before the demo gives up.
 const RUSH_TIME_MAX: Duration = Duration::from_secs(30);
@@ -111,17 +116,20 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
         report.seed
     ));
     let clock = SystemClock::new();
+    let web = WebBuyers::start(server.http_address(), SALE, report.seed, args.stock / WEB_PART)?;
     let mut ledger = Ledger::new(report.seed, &capacities);
     let mut counts = Counts::new(report.seed);
     for kill in 1..=KILLS {
         let rush = Rush::new(&mut ledger, SALE, counts);
         counts = part(args, &mut server, &placement, (clock, rush, kill), &mut report)?;
+        web.follow(server.http_address());
         let findings = verify(&server, &ledger, clock)?;
         tell(format_args!("kill {kill} in the midst of the rush: {findings}"));
         report.after_kills.add(findings);
     }
     let rush = Rush::new(&mut ledger, SALE, counts);
     sell_out(args, &server, clock, rush, &mut report)?;
+    report.web = web.finish()?;
     let counts = client(&server)?.availability(SALE).map_err(failure)?;
     report.at_the_end = verify(&server, &ledger, clock)?;
     report.judge_stock(&capacities, &counts, &ledger);

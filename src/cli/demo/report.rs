@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::check::Findings;
 use super::ledger::Ledger;
 use super::rush::Counts;
+use super::web::WebReport;
 use crate::audit;
 use crate::load::Latencies;
 use crate::model::{ItemCounts, ItemId, Quantity, SaleId};
@@ -44,6 +45,7 @@ pub(super) struct Report {
     pub audit_violations: u64,
     pub after_kills: Findings,
     pub at_the_end: Findings,
+    pub web: WebReport,
 }
 
 impl Report {
@@ -76,6 +78,7 @@ impl Report {
             audit_violations: 0,
             after_kills: Findings::default(),
             at_the_end: Findings::default(),
+            web: WebReport::default(),
         }
     }
 
@@ -101,7 +104,7 @@ impl Report {
         let told = ledger.sold();
         for (item, capacity) in capacities {
             let capacity = u64::from(capacity.0);
-            let told = told[item];
+            let told = told[item] + self.web.sold.get(item).copied().unwrap_or_default();
             let found = counts.iter().find(|counts| counts.item == *item);
             let sold = found.map_or(0, |counts| u64::from(counts.sold.0));
             self.capacity += capacity;
@@ -111,10 +114,10 @@ impl Report {
             // Everything was answered in the end, so both sides must agree to the unit.
             self.unaccounted += sold.abs_diff(told);
         }
-        self.contradictions = ledger.contradictions;
+        self.contradictions = ledger.contradictions + self.web.unexpected;
         self.orders_given_twice = ledger.orders_given_twice();
         self.accounts_over_limit = ledger.accounts_over_limit();
-        self.lost = self.after_kills.lost + self.at_the_end.lost;
+        self.lost = self.after_kills.lost + self.at_the_end.lost + self.web.lost;
     }
 
     pub(super) fn judge_audit(&mut self, audited: &audit::Report, sale: SaleId) {
@@ -181,6 +184,11 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "after kills   {}", self.after_kills)?;
         writeln!(f, "at the end    {}", self.at_the_end)?;
+        writeln!(
+            f,
+            "over HTTP     {} bought, {} refused, {} sent again; all orders checked, {} lost",
+            self.web.bought, self.web.refused, self.web.sent_again, self.web.lost
+        )?;
         writeln!(
             f,
             "audit         {} records, {} violations",

@@ -17,7 +17,14 @@ pub(super) struct ServerProcess {
     shards: NonZeroU16,
     cpus: String,
     child: Child,
-    address: SocketAddr,
+    listening: Listening,
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy)]
+struct Listening {
+    binary: SocketAddr,
+    http: SocketAddr,
 }
 
 impl ServerProcess {
@@ -28,18 +35,24 @@ impl ServerProcess {
         cpus: &[usize],
     ) -> Result<Self, Failed> {
         let cpus = cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let (child, address) = spawn(data_dir, shards, &cpus)?;
-        Ok(Self { data_dir: data_dir.to_owned(), shards, cpus, child, address })
+        let (child, listening) = spawn(data_dir, shards, &cpus)?;
+        Ok(Self { data_dir: data_dir.to_owned(), shards, cpus, child, listening })
     }
 
     /// Starts it again on the same directory.
     pub(super) fn restart(&mut self) -> Result<(), Failed> {
-        (self.child, self.address) = spawn(&self.data_dir, self.shards, &self.cpus)?;
+        (self.child, self.listening) = spawn(&self.data_dir, self.shards, &self.cpus)?;
         Ok(())
     }
 
+    /// Where it speaks the binary protocol.
     pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.binary
+    }
+
+    /// Where it speaks HTTP.
+    pub(super) fn http_address(&self) -> SocketAddr {
+        self.listening.http
     }
 
     /// SIGKILL: nothing in the process can react.
@@ -73,42 +86,36 @@ impl Drop for ServerProcess {
     }
 }
 
-fn spawn(data_dir: &Path, shards: NonZeroU16, cpus: &str) -> Result<(Child, SocketAddr), Failed> {
-    let start = || -> std::io::Result<(Child, Option<SocketAddr>)> {
+fn spawn(data_dir: &Path, shards: NonZeroU16, cpus: &str) -> Result<(Child, Listening), Failed> {
+    let start = || -> std::io::Result<(Child, Option<Listening>)> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args([
-                "serve",
-                "--binary",
-                "127.0.0.1:0",
-                "--http",
-                "127.0.0.1:0",
-                "--log",
-                "warn",
-                "--cpus",
-                cpus,
-            ])
-            .args(["--shards", &shards.to_string()])
+            .args(["serve", "--binary", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["--log", "warn", "--cpus", cpus, "--shards", &shards.to_string()])
             .arg("--data-dir")
             .arg(data_dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take().expect("it is piped");
-        let mut address = None;
+        let (mut binary, mut http) = (None, None);
         for line in BufReader::new(stdout).lines() {
             let line = line?;
-            if let Some(listening) = line.strip_prefix("listening binary ") {
-                address = listening.parse().ok();
+            if let Some(address) = line.strip_prefix("listening binary ") {
+                binary = address.parse().ok();
+            }
+            if let Some(address) = line.strip_prefix("listening http ") {
+                http = address.parse().ok();
             }
             if line == "ready" {
-                return Ok((child, address));
+                let both = binary.zip(http);
+                return Ok((child, both.map(|(binary, http)| Listening { binary, http })));
             }
         }
         child.wait()?;
         Ok((child, None))
     };
     match start() {
-        Ok((child, Some(address))) => Ok((child, address)),
+        Ok((child, Some(listening))) => Ok((child, listening)),
         Ok((_, None)) => Err(failure("the server did not start; its own line says why")),
         Err(error) => Err(failure(format_args!("cannot run the server: {error}"))),
     }

@@ -70,7 +70,9 @@ impl Kind {
             Self::Path => "a path".to_owned(),
             Self::Text => "a text that is not empty".to_owned(),
             Self::Address => "an address such as 127.0.0.1:7400 or [::1]:7400".to_owned(),
-            Self::AdminAddress => "the path of a Unix socket, or an address".to_owned(),
+            Self::AdminAddress => {
+                "the path of a Unix socket (with a `/`), or an address".to_owned()
+            }
             Self::CpuList => "a list of CPUs such as 0,2-3".to_owned(),
             Self::Network => "a network such as 10.0.0.0/8 or ::1/128".to_owned(),
             Self::WebOrigin => "an origin such as https://tickets.example, or *".to_owned(),
@@ -121,7 +123,11 @@ mod tests {
                 &["127.0.0.1:0", "[::1]:80"],
                 &["localhost:80", "::1", "1.2.3.4:70000"],
             ),
-            (Kind::AdminAddress, &["/run/a.sock", "127.0.0.1:1"], &[""]),
+            (
+                Kind::AdminAddress,
+                &["/run/admin", "./a.sock", "127.0.0.1:1"],
+                &["", "localhost:1", "a.sock"],
+            ),
             (Kind::CpuList, &["0", "0,2-3"], &["", "3-1", "one"]),
             (
                 Kind::Network,

@@ -4,17 +4,31 @@
 use super::frame::{DecodeError, FRAME_BYTES_MAX, HEADER_BYTES, append};
 use super::opcode::Opcode;
 use super::payload::{put_opt_u32, put_opt_u64, put_terms};
-use super::request::put_line;
+use super::request::{LINE_BYTES, put_line};
 use super::response::{REPLAYED, Welcome, scope_bits};
+use crate::model::lines::LINES_MAX;
+use crate::model::outcome::{ORDERS_PAGE_MAX, SALES_PAGE_MAX};
 use crate::model::sale::ITEMS_MAX;
 use crate::model::{
-    AccountId, Answer, ItemCounts, Line, OrderNumber, OrderState, Outcome, Refusal, SaleStats,
-    TimeMs,
+    AccountId, Answer, ItemCounts, Line, OrderNumber, OrderPage, OrderState, OrderView, Outcome,
+    Refusal, SalePage, SaleStats, TimeMs,
 };
 use crate::protocol::codes::WireCode;
 
 pub(super) const ITEM_COUNTS_BYTES: usize = 33;
 
+/// A sale in a page: its id and its totals.
+pub(super) const SUMMARY_BYTES: usize = 8 + 92;
+
+/// An order in a page, without its lines.
+pub(super) const ORDER_BYTES_MIN: usize = 31;
+
+const _: () =
+    assert!(HEADER_BYTES + 11 + SALES_PAGE_MAX as usize * SUMMARY_BYTES <= FRAME_BYTES_MAX);
+const _: () = assert!(
+    HEADER_BYTES + 7 + ORDERS_PAGE_MAX as usize * (ORDER_BYTES_MIN + LINES_MAX * LINE_BYTES)
+        <= FRAME_BYTES_MAX
+);
 const _: () = assert!(HEADER_BYTES + 2 + ITEMS_MAX * ITEM_COUNTS_BYTES <= FRAME_BYTES_MAX);
 
 /// What an order's answer has before its lines.
@@ -57,19 +71,19 @@ pub fn encode_answer(out: &mut Vec<u8>, correlation: u64, answer: &Answer) {
         }
         Outcome::Fenced => append(out, correlation, Opcode::Fenced, flags, |_| ()),
         Outcome::Order(view) => {
-            let head = OrderHead {
-                order: view.order,
-                account: view.account,
-                state: view.state,
-                expires_at: view.expires_at,
-            };
-            encode_order(out, correlation, answer.replayed, &head, view.lines.iter().copied());
+            append(out, correlation, Opcode::OrderIs, flags, |out| put_view(out, view));
         }
         Outcome::Availability(items) => {
             append_availability(out, correlation, flags, items.iter().copied());
         }
         Outcome::Stats(stats) => append(out, correlation, Opcode::StatsAre, flags, |out| {
             put_stats(out, stats);
+        }),
+        Outcome::Sales(page) => append(out, correlation, Opcode::SalesAre, flags, |out| {
+            put_sales(out, page);
+        }),
+        Outcome::Orders(page) => append(out, correlation, Opcode::AccountOrdersAre, flags, |out| {
+            put_orders(out, page);
         }),
     }
 }
@@ -115,13 +129,42 @@ pub fn encode_order(
     lines: impl ExactSizeIterator<Item = Line>,
 ) {
     append(out, correlation, Opcode::OrderIs, replayed_flag(replayed), |out| {
-        out.extend_from_slice(&head.order.0.to_le_bytes());
-        out.extend_from_slice(&head.account.0.to_le_bytes());
-        out.push(head.state.wire() as u8);
-        put_opt_u64(out, head.expires_at.map(|time| time.0));
-        out.push(u8::try_from(lines.len()).expect("an order has at most 16 lines"));
-        lines.for_each(|line| put_line(out, line));
+        put_order(out, head, lines);
     });
+}
+
+fn put_order(out: &mut Vec<u8>, head: &OrderHead, lines: impl ExactSizeIterator<Item = Line>) {
+    out.extend_from_slice(&head.order.0.to_le_bytes());
+    out.extend_from_slice(&head.account.0.to_le_bytes());
+    out.push(head.state.wire() as u8);
+    put_opt_u64(out, head.expires_at.map(|time| time.0));
+    out.push(u8::try_from(lines.len()).expect("an order has at most 16 lines"));
+    lines.for_each(|line| put_line(out, line));
+}
+
+fn put_view(out: &mut Vec<u8>, view: &OrderView) {
+    let &OrderView { order, account, state, expires_at, ref lines } = view;
+    put_order(out, &OrderHead { order, account, state, expires_at }, lines.iter().copied());
+}
+
+fn put_orders(out: &mut Vec<u8>, page: &OrderPage) {
+    put_opt_u32(out, page.next.map(|order| order.0));
+    put_count(out, page.orders.len());
+    page.orders.iter().for_each(|view| put_view(out, view));
+}
+
+fn put_sales(out: &mut Vec<u8>, page: &SalePage) {
+    put_opt_u64(out, page.next.map(|sale| sale.0));
+    put_count(out, page.sales.len());
+    for summary in &page.sales {
+        out.extend_from_slice(&summary.sale.0.to_le_bytes());
+        put_stats(out, &summary.stats);
+    }
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    let count = u16::try_from(count).expect("the bounds of the model fit a frame");
+    out.extend_from_slice(&count.to_le_bytes());
 }
 
 /// Appends the answer to a query for availability: items in the order of their ids.
@@ -144,9 +187,8 @@ fn append_availability(
     items: impl ExactSizeIterator<Item = ItemCounts>,
 ) {
     append(out, correlation, Opcode::AvailabilityIs, flags, |out| {
-        let count = u16::try_from(items.len()).expect("a sale has at most 1,024 items");
         out.reserve(2 + items.len() * ITEM_COUNTS_BYTES);
-        out.extend_from_slice(&count.to_le_bytes());
+        put_count(out, items.len());
         for item in items {
             out.extend_from_slice(&item.item.0.to_le_bytes());
             out.extend_from_slice(&item.price.0.to_le_bytes());
@@ -192,6 +234,7 @@ pub fn encode_refusal(out: &mut Vec<u8>, correlation: u64, refusal: Refusal) {
             | Refusal::AccountLimit
             | Refusal::Paused
             | Refusal::Closed
+            | Refusal::NotClosed
             | Refusal::HoldExpired
             | Refusal::KeyConflict
             | Refusal::PriceMismatch

@@ -51,6 +51,7 @@
 //! 13 OPEN_SALE     sale u64
 //! 14 PAUSE_SALE    sale u64
 //! 15 CLOSE_SALE    sale u64
+//! 16 ARCHIVE_SALE  sale u64
 //! 20 HOLD          intent, ttl opt u32, wanted
 //! 21 BUY           intent, wanted, payment bytes (≤ 64)
 //! 22 CONFIRM       intent, order u32, payment bytes (≤ 64), lines?
@@ -62,6 +63,8 @@
 //! 31 REQUEST       intent
 //! 32 AVAILABILITY  sale u64
 //! 33 STATS         sale u64
+//! 34 SALES         shard u16, after opt u64, limit u16 (≥ 1)
+//! 35 ACCOUNT_ORDERS  sale u64, account u128, after order u32, limit u16 (≥ 1)
 //! ```
 //!
 //! # Answers
@@ -79,9 +82,11 @@
 //! b0 ORDER_IS      order u32, account u128, state u8, expires_at opt u64, lines
 //! b2 AVAILABILITY_IS  count u16, count × { item u32, price u64, account_limit opt u32,
 //!                  capacity u32, available u32, held u32, sold u32 }
-//! b3 STATS_ARE     state u8, terms, items u32, orders u32, held u32, confirmed u32,
+//! b3 STATS_ARE     stats: state u8, terms, items u32, orders u32, held u32, confirmed u32,
 //!                  released u32, expired u32, cancelled u32, accounts u32,
 //!                  capacity u64, available u64, held u64, sold u64
+//! b4 SALES_ARE     next opt u64, count u16, count × { sale u64, stats }
+//! b5 ACCOUNT_ORDERS_ARE  next opt u32, count u16, count × { the payload of ORDER_IS }
 //! e0 REFUSED       code u16, then by code: NOT_OPEN opens_at opt u64 | WRONG_STATE state u8
 //!                  | BAD_REQUEST field u8 | else nothing
 //! f0 ERROR         code u16, offset u32: of the byte in the frame at which decoding stopped

@@ -5,6 +5,8 @@
 //! of the model, and what the model cannot hold (an empty basket, the operator's account) is a
 //! refusal that names the field. What depends on the state of a sale is for the engine.
 
+use std::num::NonZeroU16;
+
 use super::frame::{
     DecodeError, ErrorCode, FLAGS_OFFSET, Frame, HEADER_BYTES, OPCODE_OFFSET, REQUEST_BYTES_MAX,
     append,
@@ -13,8 +15,8 @@ use super::opcode::Opcode;
 use super::payload::{Reader, put_bytes, put_opt_u32, put_opt_u64, put_terms};
 use crate::model::{
     AccountId, Command, DurationMs, Field, Intent, ItemId, ItemTerms, Line, Lines, LinesError,
-    OrderNumber, PaymentRef, Price, Quantity, Query, Refusal, RequestId, SaleId, Wanted,
-    WantedLine,
+    OrderNumber, PaymentRef, Price, Quantity, Query, Refusal, RequestId, SaleId, ShardIndex,
+    Wanted, WantedLine,
 };
 use crate::protocol::codes::WireCode;
 
@@ -26,7 +28,7 @@ pub const NAME_BYTES_MAX: usize = 64;
 
 const INTENT_BYTES: usize = 40;
 const WANTED_LINE_BYTES: usize = 17;
-const LINE_BYTES: usize = 8;
+pub(super) const LINE_BYTES: usize = 8;
 
 /// A hold of one line: header, intent, `ttl`, and one wanted line behind its count.
 pub const HOLD_ONE_LINE_BYTES: usize = HEADER_BYTES + INTENT_BYTES + 5 + 1 + WANTED_LINE_BYTES;
@@ -87,7 +89,12 @@ impl<'a> Request<'a> {
         match Opcode::from_wire(u16::from(frame.opcode)) {
             Some(Opcode::Hello) => Ok(Self::Hello(hello(&mut reader)?)),
             Some(
-                opcode @ (Opcode::Order | Opcode::Request | Opcode::Availability | Opcode::Stats),
+                opcode @ (Opcode::Order
+                | Opcode::Request
+                | Opcode::Availability
+                | Opcode::Stats
+                | Opcode::Sales
+                | Opcode::AccountOrders),
             ) => query(opcode, &mut reader).map(Self::Query),
             Some(
                 opcode @ (Opcode::DefineSale
@@ -95,7 +102,8 @@ impl<'a> Request<'a> {
                 | Opcode::Restock
                 | Opcode::OpenSale
                 | Opcode::PauseSale
-                | Opcode::CloseSale),
+                | Opcode::CloseSale
+                | Opcode::ArchiveSale),
             ) => Ok(Self::Command(administration(opcode, &mut reader)?)),
             Some(Opcode::Hold) => hold(&mut reader),
             Some(Opcode::Buy) => buy(&mut reader),
@@ -158,10 +166,14 @@ fn hello<'a>(reader: &mut Reader<'a>) -> Result<Hello<'a>, DecodeError> {
 }
 
 fn query(opcode: Opcode, reader: &mut Reader<'_>) -> Result<Query, RequestError> {
-    if opcode == Opcode::Request {
-        let intent = reader.array()?;
-        reader.finish()?;
-        return Ok(Query::Request { intent: buyer(&intent)? });
+    match opcode {
+        Opcode::Request => {
+            let intent = reader.array()?;
+            reader.finish()?;
+            return Ok(Query::Request { intent: buyer(&intent)? });
+        }
+        Opcode::Sales | Opcode::AccountOrders => return listing(opcode, reader),
+        _ => {}
     }
     let sale = SaleId(reader.u64()?);
     let query = match opcode {
@@ -171,6 +183,26 @@ fn query(opcode: Opcode, reader: &mut Reader<'_>) -> Result<Query, RequestError>
     };
     reader.finish()?;
     Ok(query)
+}
+
+/// The queries whose answers come in pages.
+fn listing(opcode: Opcode, reader: &mut Reader<'_>) -> Result<Query, RequestError> {
+    if opcode == Opcode::Sales {
+        let shard = ShardIndex(reader.u16()?);
+        let after = reader.opt_u64()?.map(SaleId);
+        let limit = reader.u16()?;
+        reader.finish()?;
+        let limit = NonZeroU16::new(limit).ok_or(Field::Limit)?;
+        return Ok(Query::Sales { shard, after, limit });
+    }
+    let (sale, account) = (SaleId(reader.u64()?), AccountId(reader.u128()?));
+    let (after, limit) = (OrderNumber(reader.u32()?), reader.u16()?);
+    reader.finish()?;
+    if account == AccountId::OPERATOR {
+        return Err(Field::Account.into());
+    }
+    let limit = NonZeroU16::new(limit).ok_or(Field::Limit)?;
+    Ok(Query::AccountOrders { sale, account, after, limit })
 }
 
 fn administration(opcode: Opcode, reader: &mut Reader<'_>) -> Result<Command, DecodeError> {
@@ -194,7 +226,8 @@ fn administration(opcode: Opcode, reader: &mut Reader<'_>) -> Result<Command, De
         },
         Opcode::OpenSale => Command::OpenSale { sale },
         Opcode::PauseSale => Command::PauseSale { sale },
-        _ => Command::CloseSale { sale },
+        Opcode::CloseSale => Command::CloseSale { sale },
+        _ => Command::ArchiveSale { sale },
     };
     reader.finish()?;
     Ok(command)
@@ -352,6 +385,8 @@ pub fn encode_query(out: &mut Vec<u8>, correlation: u64, query: &Query) {
         Query::Request { .. } => Opcode::Request,
         Query::Availability { .. } => Opcode::Availability,
         Query::Stats { .. } => Opcode::Stats,
+        Query::Sales { .. } => Opcode::Sales,
+        Query::AccountOrders { .. } => Opcode::AccountOrders,
     };
     append(out, correlation, opcode, 0, |out| match query {
         Query::Order { sale, order } => {
@@ -361,6 +396,17 @@ pub fn encode_query(out: &mut Vec<u8>, correlation: u64, query: &Query) {
         Query::Request { intent } => put_intent(out, intent),
         Query::Availability { sale } | Query::Stats { sale } => {
             out.extend_from_slice(&sale.0.to_le_bytes());
+        }
+        Query::Sales { shard, after, limit } => {
+            out.extend_from_slice(&shard.0.to_le_bytes());
+            put_opt_u64(out, after.map(|sale| sale.0));
+            out.extend_from_slice(&limit.get().to_le_bytes());
+        }
+        Query::AccountOrders { sale, account, after, limit } => {
+            out.extend_from_slice(&sale.0.to_le_bytes());
+            out.extend_from_slice(&account.0.to_le_bytes());
+            out.extend_from_slice(&after.0.to_le_bytes());
+            out.extend_from_slice(&limit.get().to_le_bytes());
         }
     });
 }
@@ -411,7 +457,10 @@ pub fn encode_command(out: &mut Vec<u8>, correlation: u64, command: &Command) {
             out.extend_from_slice(&item.0.to_le_bytes());
             out.extend_from_slice(&by.to_le_bytes());
         }
-        Command::OpenSale { sale } | Command::PauseSale { sale } | Command::CloseSale { sale } => {
+        Command::OpenSale { sale }
+        | Command::PauseSale { sale }
+        | Command::CloseSale { sale }
+        | Command::ArchiveSale { sale } => {
             out.extend_from_slice(&sale.0.to_le_bytes());
         }
     });
@@ -425,6 +474,7 @@ const fn opcode_of(command: &Command) -> Opcode {
         Command::OpenSale { .. } => Opcode::OpenSale,
         Command::PauseSale { .. } => Opcode::PauseSale,
         Command::CloseSale { .. } => Opcode::CloseSale,
+        Command::ArchiveSale { .. } => Opcode::ArchiveSale,
         Command::Hold { .. } => Opcode::Hold,
         Command::Buy { .. } => Opcode::Buy,
         Command::Confirm { .. } => Opcode::Confirm,

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use super::answer::ITEM_COUNTS_BYTES;
+use super::answer::{ITEM_COUNTS_BYTES, ORDER_BYTES_MIN, SUMMARY_BYTES};
 use super::frame::{
     DecodeError, ErrorCode, FLAGS_OFFSET, FRAME_BYTES_MAX, Frame, HEADER_BYTES, OPCODE_OFFSET,
 };
@@ -10,10 +10,12 @@ use super::opcode::Opcode;
 use super::payload::Reader;
 use super::request::line;
 use crate::model::lines::LINES_MAX;
+use crate::model::outcome::{ORDERS_PAGE_MAX, SALES_PAGE_MAX};
 use crate::model::sale::ITEMS_MAX;
 use crate::model::{
-    AccountId, Answer, ItemCounts, ItemId, OrderNumber, OrderView, Outcome, Price, Quantity,
-    Refusal, RefusalCode, SaleStats, Scopes, ShardIndex, TimeMs,
+    AccountId, Answer, ItemCounts, ItemId, OrderNumber, OrderPage, OrderView, Outcome, Price,
+    Quantity, Refusal, RefusalCode, SaleId, SalePage, SaleStats, SaleSummary, Scopes, ShardIndex,
+    TimeMs,
 };
 use crate::protocol::codes::WireCode;
 
@@ -115,6 +117,8 @@ fn outcome(opcode: Opcode, reader: &mut Reader<'_>) -> Result<Outcome, DecodeErr
         Opcode::OrderIs => Outcome::Order(order_view(reader)?),
         Opcode::AvailabilityIs => Outcome::Availability(availability(reader)?),
         Opcode::StatsAre => Outcome::Stats(stats(reader)?),
+        Opcode::SalesAre => Outcome::Sales(sales(reader)?),
+        Opcode::AccountOrdersAre => Outcome::Orders(orders(reader)?),
         _ => return Err(DecodeError::at(OPCODE_OFFSET, ErrorCode::UnknownOpcode)),
     })
 }
@@ -148,12 +152,7 @@ fn order_view(reader: &mut Reader<'_>) -> Result<OrderView, DecodeError> {
 }
 
 fn availability(reader: &mut Reader<'_>) -> Result<Vec<ItemCounts>, DecodeError> {
-    let count = usize::from(reader.u16()?);
-    if count > ITEMS_MAX {
-        return Err(reader.bad_value(2));
-    }
-    // What is announced must be there before memory is taken for it.
-    reader.require(count * ITEM_COUNTS_BYTES)?;
+    let count = count(reader, ITEMS_MAX, ITEM_COUNTS_BYTES)?;
     (0..count)
         .map(|_| {
             Ok(ItemCounts {
@@ -167,6 +166,32 @@ fn availability(reader: &mut Reader<'_>) -> Result<Vec<ItemCounts>, DecodeError>
             })
         })
         .collect()
+}
+
+fn sales(reader: &mut Reader<'_>) -> Result<SalePage, DecodeError> {
+    let next = reader.opt_u64()?.map(SaleId);
+    let count = count(reader, usize::from(SALES_PAGE_MAX), SUMMARY_BYTES)?;
+    let summary = |_| Ok(SaleSummary { sale: SaleId(reader.u64()?), stats: stats(reader)? });
+    let sales = (0..count).map(summary).collect::<Result<_, _>>()?;
+    Ok(SalePage { sales, next })
+}
+
+fn orders(reader: &mut Reader<'_>) -> Result<OrderPage, DecodeError> {
+    let next = reader.opt_u32()?.map(OrderNumber);
+    let count = count(reader, usize::from(ORDERS_PAGE_MAX), ORDER_BYTES_MIN)?;
+    let orders = (0..count).map(|_| order_view(reader)).collect::<Result<_, _>>()?;
+    Ok(OrderPage { orders, next })
+}
+
+/// How many entries follow, of at least so many bytes each: what is announced must be there
+/// before memory is taken for it.
+fn count(reader: &mut Reader<'_>, most: usize, bytes_min: usize) -> Result<usize, DecodeError> {
+    let count = usize::from(reader.u16()?);
+    if count > most {
+        return Err(reader.bad_value(2));
+    }
+    reader.require(count * bytes_min)?;
+    Ok(count)
 }
 
 fn stats(reader: &mut Reader<'_>) -> Result<SaleStats, DecodeError> {
@@ -196,6 +221,7 @@ fn refusal(reader: &mut Reader<'_>) -> Result<Refusal, DecodeError> {
         RefusalCode::NotOpen => Refusal::NotOpen { opens_at: reader.opt_u64()?.map(TimeMs) },
         RefusalCode::Paused => Refusal::Paused,
         RefusalCode::Closed => Refusal::Closed,
+        RefusalCode::NotClosed => Refusal::NotClosed,
         RefusalCode::HoldExpired => Refusal::HoldExpired,
         RefusalCode::WrongState => Refusal::WrongState { state: reader.code()? },
         RefusalCode::KeyConflict => Refusal::KeyConflict,

@@ -25,6 +25,10 @@ pub const SHORT_ANSWER_BYTES_MAX: usize = 3072;
 pub const AVAILABILITY_BYTES_MAX: usize = SHORT_ANSWER_BYTES_MAX + ITEMS_MAX * ITEM_BYTES_MAX;
 
 /// Appends an answer.
+///
+/// # Panics
+///
+/// Where it is a list, which no route asks for.
 pub fn encode_answer(out: &mut Vec<u8>, site: &Site, reply: &Reply, answer: &Answer) {
     let replayed = answer.replayed;
     match &answer.outcome {
@@ -58,6 +62,7 @@ pub fn encode_answer(out: &mut Vec<u8>, site: &Site, reply: &Reply, answer: &Ans
             let put_headers = |out: &mut Vec<u8>| put_type(out, replayed);
             respond(out, site, reply, 200, put_headers, |out| put_stats(out, reply, stats));
         }
+        Outcome::Sales(_) | Outcome::Orders(_) => unreachable!("no route asks for a list"),
     }
 }
 

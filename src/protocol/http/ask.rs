@@ -226,6 +226,11 @@ fn idempotency_key(request: &Request<'_>) -> Result<RequestId, HttpRefusal> {
     id.ok_or_else(|| HttpRefusal::field(FIELD, "a request id is a text of 1 to 64 bytes"))
 }
 
+/// The JSON body of a request that has to have one, for other places that speak as these do.
+pub fn json_body<'a, T: serde::Deserialize<'a>>(request: &Request<'a>) -> Result<T, HttpRefusal> {
+    read(json(request, true)?)
+}
+
 /// The body as JSON. One that may be left out is then an empty object.
 fn json<'a>(request: &Request<'a>, is_required: bool) -> Result<&'a [u8], HttpRefusal> {
     if request.body.is_empty() && !is_required {

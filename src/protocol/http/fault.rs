@@ -31,7 +31,7 @@ impl Methods {
             Method::Get | Method::Head => matches!(self, Self::Read | Self::Any),
             Method::Post => matches!(self, Self::Write | Self::Any),
             Method::Options => true,
-            Method::Foreign | Method::Unknown => false,
+            Method::Put | Method::Foreign | Method::Unknown => false,
         }
     }
 }

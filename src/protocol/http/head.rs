@@ -128,7 +128,8 @@ fn method_of(name: &str) -> Method {
         "HEAD" => Method::Head,
         "POST" => Method::Post,
         "OPTIONS" => Method::Options,
-        "PUT" | "DELETE" | "PATCH" | "CONNECT" | "TRACE" | "QUERY" => Method::Foreign,
+        "PUT" => Method::Put,
+        "DELETE" | "PATCH" | "CONNECT" | "TRACE" | "QUERY" => Method::Foreign,
         _ => Method::Unknown,
     }
 }

@@ -66,7 +66,7 @@ pub use answer::{
     AVAILABILITY_BYTES_MAX, CONTINUE, OrderHead, SHORT_ANSWER_BYTES_MAX, encode_answer,
     encode_availability, encode_order,
 };
-pub use ask::{Ask, Caller, to_ask};
+pub use ask::{Ask, Caller, json_body, to_ask};
 pub use chunked::CHUNKED_BYTES_MAX;
 pub use cors::{Cors, CorsError, ORIGIN_BYTES_MAX, ORIGINS_MAX, Sharing};
 pub use date::DateText;
@@ -77,4 +77,5 @@ pub use head::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 pub use problem::{HttpRefusal, encode_fault, encode_http_refusal, encode_refusal};
 pub use reply::{Reply, Site};
 pub use request::{Method, Request, Version};
+pub use response::status_line;
 pub use route::{Route, route};

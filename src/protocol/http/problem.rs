@@ -210,6 +210,7 @@ mod tests {
             Refusal::KeyConflict,
             Refusal::PriceMismatch,
             Refusal::NotFound,
+            Refusal::NotClosed,
             Refusal::BadRequest { field: Field::Ttl },
             Refusal::BadToken,
             Refusal::Forbidden,

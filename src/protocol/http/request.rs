@@ -9,6 +9,8 @@ pub enum Method {
     Head,
     /// `POST`
     Post,
+    /// `PUT`: administration's alone.
+    Put,
     /// `OPTIONS`
     Options,
     /// A method that HTTP knows and nothing here takes: 405.

@@ -102,8 +102,14 @@ pub(super) fn put_retry_after(out: &mut Vec<u8>, seconds: u64) {
 /// Declares [`status_line`] from rows of `code "Reason"`.
 macro_rules! status_lines {
     ($($code:literal $reason:literal)*) => {
-        /// The first line of an answer, for every status that an answer here can have.
-        fn status_line(status: u16) -> &'static str {
+        /// The first line of an answer, with its line end, for every status that an answer here
+        /// can have.
+        ///
+        /// # Panics
+        ///
+        /// Where no answer has this status.
+        #[must_use]
+        pub fn status_line(status: u16) -> &'static str {
             match status {
                 $($code => concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n"),)*
                 _ => unreachable!("no answer has the status {status}"),

@@ -1,0 +1,183 @@
+//! The places of administration, and what may be done at each.
+
+use super::view::WantedState;
+use crate::model::{Command, ItemId, OrderNumber, SaleId};
+
+/// A place that a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// `/livez`
+    Live,
+    /// `/readyz`
+    Ready,
+    /// `/metrics`
+    Metrics,
+    /// `/v1/stats`
+    Stats,
+    /// `/v1/sales`
+    Sales,
+    /// `/v1/sales/{sale}`
+    Sale(SaleId),
+    /// `/v1/sales/{sale}/open` and its like
+    Turn(SaleId, Turn),
+    /// `/v1/sales/{sale}/items/{item}`
+    Item(SaleId, ItemId),
+    /// `/v1/sales/{sale}/items/{item}/restock`
+    Restock(SaleId, ItemId),
+    /// `/v1/sales/{sale}/orders`
+    Orders(SaleId),
+    /// `/v1/sales/{sale}/orders/{n}`
+    Order(SaleId, OrderNumber),
+}
+
+/// A change of a sale's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Open,
+    Pause,
+    Close,
+    Archive,
+}
+
+impl Turn {
+    /// Its name in paths and answers.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Pause => "pause",
+            Self::Close => "close",
+            Self::Archive => "archive",
+        }
+    }
+
+    /// The command that makes it.
+    pub(super) const fn command(self, sale: SaleId) -> Command {
+        match self {
+            Self::Open => Command::OpenSale { sale },
+            Self::Pause => Command::PauseSale { sale },
+            Self::Close => Command::CloseSale { sale },
+            Self::Archive => Command::ArchiveSale { sale },
+        }
+    }
+
+    /// What leads to a state; none leads back to the first one.
+    pub(super) const fn to(state: WantedState) -> Option<Self> {
+        match state {
+            WantedState::Scheduled => None,
+            WantedState::Open => Some(Self::Open),
+            WantedState::Paused => Some(Self::Pause),
+            WantedState::Closed => Some(Self::Close),
+            WantedState::Archived => Some(Self::Archive),
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::Open, Self::Pause, Self::Close, Self::Archive]
+            .into_iter()
+            .find(|turn| turn.name() == name)
+    }
+}
+
+impl Route {
+    /// The place that `path` names. Numbers are plain decimal ones: nothing here needs escapes.
+    pub(super) fn parse(path: &str) -> Option<Self> {
+        match path {
+            "/livez" => return Some(Self::Live),
+            "/readyz" => return Some(Self::Ready),
+            "/metrics" => return Some(Self::Metrics),
+            "/v1/stats" => return Some(Self::Stats),
+            "/v1/sales" => return Some(Self::Sales),
+            _ => {}
+        }
+        let segments: Vec<&str> = path.strip_prefix("/v1/sales/")?.splitn(5, '/').collect();
+        let sale = SaleId(decimal(segments[0])?);
+        Some(match segments[1..] {
+            [] => Self::Sale(sale),
+            ["orders"] => Self::Orders(sale),
+            [name] => Self::Turn(sale, Turn::from_name(name)?),
+            ["items", item] => Self::Item(sale, ItemId(decimal(item)?)),
+            ["items", item, "restock"] => Self::Restock(sale, ItemId(decimal(item)?)),
+            ["orders", order] => Self::Order(sale, OrderNumber(decimal(order)?)),
+            _ => return None,
+        })
+    }
+
+    /// The methods that the place takes, as the header `Allow` names them.
+    pub(super) const fn allow(self) -> &'static str {
+        match self {
+            Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Stats
+            | Self::Sales
+            | Self::Orders(_)
+            | Self::Order(..) => "GET, HEAD",
+            Self::Sale(_) => "GET, HEAD, PUT",
+            Self::Item(..) => "PUT",
+            Self::Turn(..) | Self::Restock(..) => "POST",
+        }
+    }
+
+    /// Whether a caller needs no key even where there are keys: what probes ask.
+    pub(super) const fn is_open_to_all(self) -> bool {
+        matches!(self, Self::Live | Self::Ready)
+    }
+}
+
+/// A number without a sign, and without zeros before it.
+fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
+    let is_plain =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if is_plain { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_places() {
+        let sale = SaleId(7);
+        for (path, route) in [
+            ("/livez", Route::Live),
+            ("/v1/sales", Route::Sales),
+            ("/v1/sales/7", Route::Sale(sale)),
+            ("/v1/sales/7/open", Route::Turn(sale, Turn::Open)),
+            ("/v1/sales/7/archive", Route::Turn(sale, Turn::Archive)),
+            ("/v1/sales/7/items/4294967295", Route::Item(sale, ItemId(u32::MAX))),
+            ("/v1/sales/7/items/1/restock", Route::Restock(sale, ItemId(1))),
+            ("/v1/sales/7/orders", Route::Orders(sale)),
+            ("/v1/sales/7/orders/3", Route::Order(sale, OrderNumber(3))),
+            ("/v1/sales/18446744073709551615", Route::Sale(SaleId(u64::MAX))),
+        ] {
+            assert_eq!(Route::parse(path), Some(route), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_paths_name_none() {
+        for path in [
+            "",
+            "/",
+            "*",
+            "/livez/",
+            "/v1/sales/",
+            "/v1/sales/seven",
+            "/v1/sales/+7",
+            "/v1/sales/07",
+            "/v1/sales/7/",
+            "/v1/sales/7/sell",
+            "/v1/sales/%37",
+            "/v1/sales/18446744073709551616",
+            "/v1/sales/7/items",
+            "/v1/sales/7/items/",
+            "/v1/sales/7/items/4294967296",
+            "/v1/sales/7/items/1/restock/",
+            "/v1/sales/7/orders/",
+            "/v1/sales/7/orders/1/cancel",
+            "/v1/sales/7/items/1/restock/2/3",
+        ] {
+            assert_eq!(Route::parse(path), None, "{path}");
+        }
+    }
+}
