@@ -44,12 +44,11 @@ for _ in $(seq 300); do
     kill -0 "$server" || { cat "$home/log" >&2; exit 1; }
     sleep 0.1
 done
-binary=$(sed -n 's/^listening binary //p' "$home/said")
 http=$(sed -n 's/^listening http //p' "$home/said")
 
 # Sale 7 sells for as long as it likes. The others are, in turn: not open yet, paused, closed, and
 # nearly sold out with a limit for each account.
-sale() { "$program" sale --addr "$binary" --key-file "$home/key" "$@" >/dev/null; }
+sale() { "$program" sale --admin "$home/data/admin.sock" "$@" >/dev/null; }
 sale define 7 --hold-ttl 604800
 sale define 8 --opens-at 4102444800000
 sale define 9
