@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
+use crate::protocol::http::OPENAPI;
+
 /// The most bytes of one document: it goes out whole, through a connection's bounded output.
 pub const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 
@@ -84,7 +86,8 @@ impl Documents {
     /// Those that the program brings along.
     #[must_use]
     pub fn shipped() -> Self {
-        Self::default()
+        // Asked for anew each time, since it changes with the program; its tag spares the bytes.
+        Self::new([Document::new("/openapi.json", "application/json", "no-cache", OPENAPI)])
     }
 
     /// The document at a path.

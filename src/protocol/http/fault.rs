@@ -49,6 +49,10 @@ macro_rules! faults {
         }
 
         impl HttpFault {
+            /// Status, code and title of every fault.
+            pub const ROWS: &'static [(u16, &'static str, &'static str)] =
+                &[$(($status, $code, $title)),*];
+
             /// The HTTP status.
             #[must_use]
             pub const fn status(self) -> u16 {

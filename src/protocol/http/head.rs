@@ -129,7 +129,7 @@ fn method_of(name: &str) -> Method {
         "POST" => Method::Post,
         "OPTIONS" => Method::Options,
         "PUT" => Method::Put,
-        "DELETE" | "PATCH" | "CONNECT" | "TRACE" => Method::Foreign,
+        "DELETE" | "PATCH" | "CONNECT" | "TRACE" | "QUERY" => Method::Foreign,
         _ => Method::Unknown,
     }
 }

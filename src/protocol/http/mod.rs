@@ -15,7 +15,8 @@
 //!        ?account=…  (not with a buyer's token)  &fence=true  (never with HEAD)
 //! GET  /v1/sales/{sale}/availability                counters of all items 200
 //! GET  /v1/sales/{sale}/stats                       totals of the sale    200
-//! anything outside /v1/                             a static document
+//! GET  /openapi.json                                the description of all this
+//! anything else outside /v1/                        a static document
 //! ```
 //!
 //! `HEAD` goes where `GET` goes, `OPTIONS` everywhere. Accounts and request ids are texts, see
@@ -57,6 +58,9 @@ mod request;
 mod response;
 mod route;
 mod target;
+
+/// The interface as an `OpenAPI` 3.1 document, in JSON: `tests/openapi.rs` holds it to the code.
+pub const OPENAPI: &[u8] = include_bytes!("openapi.json");
 
 pub use answer::{
     AVAILABILITY_BYTES_MAX, CONTINUE, OrderHead, SHORT_ANSWER_BYTES_MAX, encode_answer,
