@@ -30,12 +30,14 @@ pub struct Credentials {
     pub gid: u32,
 }
 
+/// Device, inode, and the time of the last change.
+type Identity = (u64, u64, i64, i64);
+
 /// The file of a listening socket. Dropping it removes the file, unless another has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    identity: Identity,
 }
 
 /// Listens at `path`, with mode 0660. A socket there that nobody answers on is replaced; one that
@@ -50,10 +52,10 @@ pub fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         }
         bound => bound?,
     }
-    let file = SocketFile::new(path)?;
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
-    Ok((socket.into(), file))
+    // After the last change to the file, which its identity holds the time of.
+    Ok((socket.into(), SocketFile::new(path)?))
 }
 
 /// Removes the socket at `path` unless somebody answers on it.
@@ -72,12 +74,18 @@ fn remove_dead(path: &Path) -> io::Result<()> {
 impl SocketFile {
     fn new(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self { path: path.to_owned(), identity: identity(&metadata) })
     }
 
     fn is(&self, metadata: &Metadata) -> bool {
-        (metadata.dev(), metadata.ino()) == (self.device, self.inode)
+        identity(metadata) == self.identity
     }
+}
+
+/// Which file it is. The number of a removed file may be given to the next one at once, so the
+/// time of its last change belongs to it.
+fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
 }
 
 impl Drop for SocketFile {
@@ -146,6 +154,8 @@ mod tests {
         let (listener, dead) = listen(&path).expect("it listens");
         drop(listener);
         assert!(path.exists(), "a crash leaves the file");
+        // The clock of a file system ticks every few milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(20));
         let (_listener, file) = listen(&path).expect("nobody answers there");
         drop(dead);
         assert!(path.exists(), "the dead one does not remove what replaced it");

@@ -237,7 +237,7 @@ mod tests {
         desk.written();
         desk.poll();
         assert_eq!(desk.sent().len(), 3);
-        let peer = "192.0.2.1:1".parse().expect("an address");
+        let peer = "127.0.0.1:1".parse().expect("an address");
         desk.slot = desk.service.handle_open(Wire::Http { peer }).expect("there is room").slot;
         desk
     }
