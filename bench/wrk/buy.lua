@@ -1,6 +1,5 @@
 -- Purchases over HTTP, each by a buyer of its own, one request at a time on a connection.
 --
---   boxoffice sale define 1 --item 1:4000000000 …   (see bench/README.md)
 --   wrk -t1 -c256 -d10s -s bench/wrk/buy.lua http://127.0.0.1:7480
 --
 -- Each request has its own account and Idempotency-Key: a run that answers anything but 201 says
