@@ -76,7 +76,7 @@ fn run(dir: &Path, blocks: &[Block]) -> Vec<String> {
     let mut script = String::from("set -eum\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n");
     for block in blocks {
         script += &block.script.replace(HTTP, &address);
-        script += &format!("\necho '{END}'\n");
+        script.extend(["\necho '", END, "'\n"]);
     }
     let program = Path::new(env!("CARGO_BIN_EXE_boxoffice"));
     let mut path = program.parent().expect("it lies in a folder").as_os_str().to_owned();
