@@ -19,6 +19,7 @@ mod exchange;
 mod form;
 mod http;
 mod mail;
+mod page;
 mod request;
 mod service;
 pub mod shard;
