@@ -3,7 +3,7 @@
 //! A block of `sh` behind the comment `<!-- run -->` is run; a plain block behind it is its whole
 //! output, in which `…` stands for anything within a line. All blocks run in one shell, in their
 //! order, in an empty directory. Only the server's addresses are others, so that the test needs no
-//! port of its own.
+//! port of its own. It needs bash and curl, so it runs when asked for, and always in `.ci/run`.
 
 #[path = "support/server.rs"]
 mod server;
@@ -108,6 +108,7 @@ fn run(dir: &Path, blocks: &[Block]) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs bash and curl"]
 fn what_the_readme_shows_is_what_happens() {
     let blocks = blocks(README);
     let shown = blocks.iter().filter(|block| block.output.is_some()).count();

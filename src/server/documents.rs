@@ -3,10 +3,12 @@
 //!
 //! The table is made at the start and never changes. Nothing here reads files or writes HTTP.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
+use super::page;
 use crate::protocol::http::OPENAPI;
 
 /// The most bytes of one document: it goes out whole, through a connection's bounded output.
@@ -15,10 +17,10 @@ pub const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 /// One document.
 #[derive(Clone, Debug)]
 pub struct Document {
-    path: &'static str,
+    path: Cow<'static, str>,
     content_type: &'static str,
     cache_control: &'static str,
-    body: &'static [u8],
+    body: Cow<'static, [u8]>,
     etag: String,
 }
 
@@ -26,18 +28,35 @@ impl Document {
     /// A document at `path`, which ends in `/*` where any one number stands in that place.
     #[must_use]
     pub fn new(
-        path: &'static str,
+        path: impl Into<Cow<'static, str>>,
         content_type: &'static str,
         cache_control: &'static str,
-        body: &'static [u8],
+        body: impl Into<Cow<'static, [u8]>>,
     ) -> Self {
+        let (path, body) = (path.into(), body.into());
         assert!(body.len() <= DOCUMENT_BYTES_MAX, "{path} is too large to be served");
-        let mut etag = String::from("\"");
-        for byte in &Sha256::digest(body)[..16] {
-            write!(etag, "{byte:02x}").expect("a string takes all that is written");
-        }
-        etag.push('"');
+        let etag = format!("\"{}\"", digest(&body));
         Self { path, content_type, cache_control, body, etag }
+    }
+
+    /// A document whose path is `folder`, a digest of its bytes, and `extension`. Other bytes have
+    /// another path, so it may be kept for ever.
+    #[must_use]
+    pub fn named_by_digest(
+        folder: &str,
+        extension: &str,
+        content_type: &'static str,
+        body: impl Into<Cow<'static, [u8]>>,
+    ) -> Self {
+        let body = body.into();
+        let path = format!("{folder}/{}.{extension}", digest(&body));
+        Self::new(path, content_type, "public, max-age=31536000, immutable", body)
+    }
+
+    /// Where it is, as given to [`Document::new`].
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     /// The media type.
@@ -54,8 +73,8 @@ impl Document {
 
     /// The bytes.
     #[must_use]
-    pub const fn body(&self) -> &'static [u8] {
-        self.body
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// The strong entity tag, in its quotes: it changes with the bytes.
@@ -70,6 +89,15 @@ impl Document {
             number.len() <= 20 && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
         })
     }
+}
+
+/// 128 bits of the SHA-256 of these bytes, in hexadecimal.
+fn digest(body: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in &Sha256::digest(body)[..16] {
+        write!(text, "{byte:02x}").expect("a string takes all that is written");
+    }
+    text
 }
 
 /// The documents of a server.
@@ -87,7 +115,8 @@ impl Documents {
     #[must_use]
     pub fn shipped() -> Self {
         // Asked for anew each time, since it changes with the program; its tag spares the bytes.
-        Self::new([Document::new("/openapi.json", "application/json", "no-cache", OPENAPI)])
+        let openapi = Document::new("/openapi.json", "application/json", "no-cache", OPENAPI);
+        Self::new(page::documents().into_iter().chain([openapi]))
     }
 
     /// The document at a path.
@@ -112,6 +141,16 @@ mod tests {
         for other in ["/", "/openapi.jso", "/openapi.json/", "/sales/", "/sales/1/", "/sales/x"] {
             assert_eq!(found(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_document_named_by_its_digest_moves_with_its_bytes() {
+        let named = |body| Document::named_by_digest("/a", "css", "text/css", body);
+        let (one, other) = (named(b"1"), named(b"2"));
+        assert_eq!(one.path(), named(b"1").path());
+        assert_ne!(one.path(), other.path());
+        assert_eq!(one.path(), format!("/a/{}.css", one.etag().trim_matches('"')));
+        assert!(one.cache_control().ends_with("immutable"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::protocol::http::{
 };
 
 /// Bytes of a document's answer besides the document.
-const DOCUMENT_HEAD_BYTES_MAX: usize = 1024;
+const DOCUMENT_HEAD_BYTES_MAX: usize = 2048;
 
 impl Service {
     /// Takes as many whole requests as backpressure allows; returns how many bytes they were.

@@ -22,6 +22,7 @@ mod http;
 mod mail;
 pub mod metrics;
 mod observe;
+mod page;
 mod request;
 mod service;
 pub mod shard;

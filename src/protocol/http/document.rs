@@ -4,6 +4,15 @@ use super::fault::Methods;
 use super::reply::{Reply, Site};
 use super::response::{put_allow, respond, respond_empty};
 
+/// What a browser may do with a document, and with the pages among them: load from this origin
+/// alone, run no script that stands in the page or is made of text, be shown in no other page.
+const GUARD: &str = "\
+Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; \
+img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'\r\n\
+X-Content-Type-Options: nosniff\r\n\
+Referrer-Policy: no-referrer\r\n";
+
 /// A document that is the same for everyone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Document<'a> {
@@ -32,6 +41,7 @@ pub fn encode_document<'v>(
     let put_tags = |out: &mut Vec<u8>| {
         put_header(out, "ETag: ", document.etag);
         put_header(out, "Cache-Control: ", document.cache_control);
+        out.extend_from_slice(GUARD.as_bytes());
     };
     let tag = document.etag.as_bytes();
     if if_none_match.into_iter().any(|value| names_tag(value, tag)) {
