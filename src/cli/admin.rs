@@ -4,7 +4,7 @@
 //! wrong becomes one line that says what to do, and its exit code; in particular whether a change
 //! was certainly not made, or may have been.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -80,6 +80,12 @@ impl AdminArgs {
     }
 }
 
+impl fmt::Display for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
 impl Admin {
     /// What is at `path`.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
@@ -106,6 +112,13 @@ impl Admin {
         self.ask("POST", path, request_id, body)
     }
 
+    /// What is at `path`, where that is text.
+    pub(super) fn text(&self, path: &str) -> Result<String, Failed> {
+        let answer = self.ask_bytes("GET", path, None, None::<&()>)?;
+        // Of what is no text, the reader will find that it is not what it asked for.
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
     fn ask<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -113,6 +126,18 @@ impl Admin {
         request_id: Option<&str>,
         body: Option<&impl Serialize>,
     ) -> Result<T, Failed> {
+        let answer = self.ask_bytes(method, path, request_id, body)?;
+        let parsed = serde_json::from_slice(&answer);
+        parsed.map_err(|error| self.unanswered(method, request_id, &error.into()))
+    }
+
+    fn ask_bytes(
+        &self,
+        method: &str,
+        path: &str,
+        request_id: Option<&str>,
+        body: Option<&impl Serialize>,
+    ) -> Result<Vec<u8>, Failed> {
         let unanswered = |error| self.unanswered(method, request_id, &error);
         let body = body.map(|body| serde_json::to_vec(body).expect("a request is plain data"));
         let mut request =
@@ -135,11 +160,7 @@ impl Admin {
         let mut stream = self.connect().map_err(|error| self.absent(&error))?;
         let answer = exchange(&mut *stream, &[request.as_bytes(), &body]);
         let (status, answer) = answer.map_err(unanswered)?;
-        if (200..300).contains(&status) {
-            let parsed = serde_json::from_slice(&answer);
-            return parsed.map_err(|error| unanswered(error.into()));
-        }
-        Err(refused(status, &answer))
+        if (200..300).contains(&status) { Ok(answer) } else { Err(refused(status, &answer)) }
     }
 
     fn connect(&self) -> io::Result<Box<dyn Stream>> {

@@ -10,13 +10,15 @@ mod demo;
 mod doctor;
 pub mod exit;
 mod key;
+mod log;
 mod sale;
 mod serve;
 mod settings;
 mod token;
+mod top;
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
@@ -41,6 +43,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Define, open, change and show sales of a running server.
     Sale(sale::Args),
+    /// Watch what a running server does: rates, refusals, percentiles, the log, the stock.
+    Top(top::Args),
     /// Make an API key.
     Key(key::Args),
     /// Make and check buyers' tokens, and the keys that sign them.
@@ -95,6 +99,7 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Sale(args) => sale::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Key(args) => key::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Audit(args) => audit::run(&args),
@@ -145,16 +150,6 @@ fn print_line(line: &str) -> Result<(), Failed> {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(|error| {
         Failed::new(ExitCode::Failure, format_args!("cannot write to stdout: {error}"))
     })
-}
-
-/// Starts to tell what happens, on stderr.
-fn start_log(level: tracing::Level) {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .with_max_level(level)
-        .init();
 }
 
 fn exit_codes() -> String {

@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::settings::check::read_keys;
 use super::settings::flags::SettingsArgs;
 use super::token::load_token_keys;
-use super::{Failed, end, print_line, start_log};
+use super::{Failed, end, log, print_line};
 use crate::admission::peer::{Cidr, TrustedProxies};
 use crate::control::{self, Milestone};
 use crate::runtime::{cpu, limits};
@@ -31,7 +31,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let resolved = args.settings.resolve();
-    start_log(resolved.settings.log_level);
+    log::start(resolved.settings.log_level, resolved.settings.log_format);
     refuse(&resolved.problems)?;
     let config = server_config(resolved.settings)?;
     control::serve(&config, announce, |error| end(&failed(error)))

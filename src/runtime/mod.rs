@@ -17,6 +17,7 @@ pub mod probe;
 pub mod process;
 pub mod ring;
 mod slots;
+pub mod terminal;
 pub mod unix;
 
 pub use buffer::AlignedBuffer;

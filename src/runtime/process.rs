@@ -47,6 +47,15 @@ pub fn facts(started: SystemTime, directory: &Path) -> ProcessFacts {
     }
 }
 
+/// Whether standard error is the stream that `JOURNAL_STREAM` names: the device and the inode of
+/// what systemd connected to its journal (systemd.exec(5)).
+#[must_use]
+pub fn is_stderr_journal(journal_stream: &str) -> bool {
+    let Some((device, inode)) = journal_stream.split_once(':') else { return false };
+    let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino)
+}
+
 /// A field of `/proc/self/status`, which has its sizes in KiB.
 fn kibibytes(status: &str, field: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
@@ -66,6 +75,16 @@ mod tests {
         assert!(facts.open_files >= Some(3) && facts.open_files <= facts.open_files_max);
         assert!(facts.disk_free_bytes <= facts.disk_bytes && facts.disk_bytes > Some(0));
         assert!(facts.cpu > Duration::ZERO);
+    }
+
+    #[test]
+    fn the_journal_is_known_by_its_stream() {
+        let stderr = rustix::fs::fstat(std::io::stderr()).expect("it is open");
+        let (device, inode) = (stderr.st_dev, stderr.st_ino);
+        assert!(is_stderr_journal(&format!("{device}:{inode}")));
+        assert!(!is_stderr_journal(&format!("{device}:{}", inode + 1)));
+        assert!(!is_stderr_journal(&format!("{}:{inode}", device + 1)));
+        assert!(!is_stderr_journal("") && !is_stderr_journal("8"));
     }
 
     #[test]

@@ -128,8 +128,10 @@ impl fmt::Display for AdminAddress {
 /// In which form the log goes out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Lines for people, on stderr.
+    /// To the journal where that is where stderr leads, and as text otherwise.
     #[default]
+    Auto,
+    /// Lines for people, on stderr.
     Text,
     /// One JSON object a line, on stderr.
     Json,
@@ -139,12 +141,13 @@ pub enum LogFormat {
 
 impl LogFormat {
     /// Every form.
-    pub const ALL: [Self; 3] = [Self::Text, Self::Json, Self::Journald];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Text, Self::Json, Self::Journald];
 
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Text => "text",
             Self::Json => "json",
             Self::Journald => "journald",

@@ -404,7 +404,8 @@ pub const SETTINGS: [Setting; 21] = [
         placeholder: "FORM",
         kind: Kind::Choice(&LOG_FORMATS),
         is_list: false,
-        doc: "In which form: lines or JSON on stderr, or the journal's own protocol.",
+        doc: "In which form: lines or JSON on stderr, the journal's own protocol, or (auto) the \
+              journal where stderr leads there and lines elsewhere.",
         unset: None,
         read: |s| texts([s.log_format.name()]),
         write: |s, g| {
@@ -414,8 +415,12 @@ pub const SETTINGS: [Setting; 21] = [
     },
 ];
 
-const LOG_FORMATS: [&str; LogFormat::ALL.len()] =
-    [LogFormat::Text.name(), LogFormat::Json.name(), LogFormat::Journald.name()];
+const LOG_FORMATS: [&str; LogFormat::ALL.len()] = [
+    LogFormat::Auto.name(),
+    LogFormat::Text.name(),
+    LogFormat::Json.name(),
+    LogFormat::Journald.name(),
+];
 
 fn log_format(given: &[String]) -> Option<LogFormat> {
     let given = given.last()?;
