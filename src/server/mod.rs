@@ -15,6 +15,7 @@ pub mod config;
 mod connection;
 pub mod datadir;
 pub mod documents;
+mod ending;
 pub mod error;
 mod exchange;
 mod form;

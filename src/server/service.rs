@@ -15,18 +15,18 @@ use std::time::Duration;
 
 use super::asks::Asks;
 use super::commit::{CommitQueue, Destination, Write};
-use super::connection::{ConnectionId, Connections, Fault, Phase};
+use super::connection::{ConnectionId, Connections, Phase};
 use super::documents::Documents;
 use super::exchange::{Exchange, HTTP_IN_FLIGHT_MAX};
 use super::mail::{Frames, MAILBOX_MESSAGES, Mail};
-use super::metrics::{Arrivals, Asking, CloseReason, ShardMetrics, SlowLog, StockScan, StockTable};
+use super::metrics::{Arrivals, Asking, ShardMetrics, SlowLog, StockScan, StockTable};
 use crate::admission::keys::Keys;
 use crate::admission::peer::TrustedProxies;
 use crate::admission::token::{TokenChecker, TokenRules};
 use crate::engine::Engine;
 use crate::model::{ShardIndex, TimeMs};
-use crate::protocol::binary::{REQUEST_BYTES_MAX, Welcome, encode_error, intents};
-use crate::protocol::http::{Cors, DateText, HttpFault, Reply, Site, encode_fault};
+use crate::protocol::binary::{REQUEST_BYTES_MAX, Welcome, intents};
+use crate::protocol::http::{Cors, DateText, Site};
 use crate::runtime::AlignedBuffer;
 use crate::wal::{LogWriter, Segment};
 
@@ -43,21 +43,8 @@ pub(super) const INPUT_BYTES_MAX: usize = 4 * REQUEST_BYTES_MAX;
 /// Holds that expire in one turn, at most: a wave is spread over many turns.
 const EXPIRIES_PER_TURN: usize = 256;
 
-/// Connections whose time-outs are looked at in one turn, at most.
-const SWEEP_PER_TURN: u32 = 512;
-
-/// How long a connection of a stopping server says nothing before it is closed: what its peer
-/// had sent when the server was told to stop has arrived by then.
-const DRAIN_QUIET: Duration = Duration::from_millis(50);
-
-/// How long a peer has to end its side after the server has ended its own.
-const LINGER_TIME: Duration = Duration::from_secs(2);
-
 /// What is thrown away of it meanwhile, in bytes; then the connection is closed hard.
 const LINGER_BYTES_MAX: u32 = 1 << 20;
-
-/// How often every connection's time-outs are looked at.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Emptied buffers that are kept for the next answers.
 const SPARE_BUFFERS_MAX: usize = 1024;
@@ -156,8 +143,8 @@ pub struct Service {
     /// Requests that were sent to other shards and are not answered.
     pub(super) hops_in_flight: u64,
     spare_buffers: Vec<Vec<u8>>,
-    sweep_next: u32,
-    sweep_due: Duration,
+    pub(super) sweep_next: u32,
+    pub(super) sweep_due: Duration,
     expiries_wait: bool,
 }
 
@@ -503,93 +490,6 @@ impl Service {
             self.reading.push_back((slot, Reading::Resume));
         }
     }
-
-    /// Moves an ending connection on: its last answers out, its fault told, its socket closed.
-    pub(super) fn settle(&mut self, slot: u32) {
-        let connection = self.connections.at(slot);
-        let Phase::Ending(fault) = connection.phase else { return };
-        if connection.in_flight > 0 || connection.sending {
-            return;
-        }
-        match fault {
-            Some(Fault::Binary { correlation, error }) => {
-                encode_error(&mut connection.output, correlation, error);
-            }
-            Some(Fault::Http(fault)) => {
-                encode_fault(&mut connection.output, &self.site, &Reply::LAST, fault);
-            }
-            None => {}
-        }
-        connection.phase = Phase::Ending(None);
-        if !connection.output.is_empty() {
-            self.queue_send(slot);
-        } else if connection.ended {
-            self.close(slot);
-        } else {
-            self.linger(slot);
-        }
-    }
-
-    /// Ends the sending side and waits for the peer to end its own.
-    fn linger(&mut self, slot: u32) {
-        let monotonic = self.monotonic;
-        let connection = self.connections.at(slot);
-        connection.phase = Phase::Lingering { discarded_bytes: 0 };
-        connection.active_at = monotonic;
-        connection.input = Vec::new();
-        if connection.paused {
-            connection.paused = false;
-            self.reading.push_back((slot, Reading::Resume));
-        }
-        self.finishing.push_back(slot);
-    }
-
-    pub(super) fn close(&mut self, slot: u32) {
-        let connection = self.connections.at(slot);
-        if connection.phase != Phase::Closing {
-            connection.phase = Phase::Closing;
-            self.closing.push_back(slot);
-        }
-    }
-
-    /// Closes connections that are idle or that do not take their answers.
-    fn sweep(&mut self) {
-        if self.monotonic < self.sweep_due {
-            return;
-        }
-        let end = self.connections.slots().min(self.sweep_next.saturating_add(SWEEP_PER_TURN));
-        for slot in self.sweep_next..end {
-            let Some(connection) = self.connections.get(slot) else { continue };
-            let quiet = self.monotonic.saturating_sub(connection.active_at);
-            let is_over = if connection.sending {
-                self.monotonic.saturating_sub(connection.sent_at) >= self.config.send_timeout
-            } else if let Phase::Lingering { .. } = connection.phase {
-                quiet >= LINGER_TIME
-            } else {
-                let timeout = if self.draining { DRAIN_QUIET } else { self.config.idle_timeout };
-                !connection.is_waited_for() && quiet >= timeout
-            };
-            let reason = match (connection.sending, self.draining) {
-                (true, _) => CloseReason::SlowReader,
-                (false, _) if connection.phase.is_over() => connection.reason,
-                (false, true) => CloseReason::Stopping,
-                (false, false) => CloseReason::Idle,
-            };
-            if !is_over && self.is_overdue(slot) {
-                self.fail_http(slot, HttpFault::Timeout);
-            }
-            if is_over {
-                self.connections.at(slot).reason = reason;
-                self.close(slot);
-            }
-        }
-        self.sweep_next = end;
-        if end == self.connections.slots() {
-            self.sweep_next = 0;
-            self.sweep_due = self.monotonic
-                + if self.draining { Duration::from_millis(10) } else { SWEEP_INTERVAL };
-        }
-    }
 }
 
 /// Hands an answer over whose time has come.
@@ -621,7 +521,7 @@ pub(super) fn deliver(
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::metrics::{Operation, Protocol};
+    use super::super::metrics::{CloseReason, Operation, Protocol};
     use super::*;
     use crate::engine::HashSeed;
     use crate::model::{

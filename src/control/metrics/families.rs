@@ -111,7 +111,7 @@ pub static FAMILIES: [Family; 47] = families! {
         |out, numbers| counter(out, numbers, |own| &own.hops);
     Gauge "hops_in_flight", "Requests at other shards that are not answered yet.",
         |out, numbers| gauge(out, numbers, |own| &own.hops_in_flight);
-    Gauge "mailbox_waiting_messages", "Messages to other shards that their mailboxes had no room for.",
+    Gauge "mailbox_waiting_messages", "Messages that mailboxes to other shards had no room for.",
         |out, numbers| gauge(out, numbers, |own| &own.mail_waiting);
     Counter "holds_expired_total", "Holds that ended by themselves.",
         |out, numbers| counter(out, numbers, |own| &own.expired);
