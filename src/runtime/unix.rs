@@ -30,14 +30,12 @@ pub struct Credentials {
     pub gid: u32,
 }
 
-/// Device, inode, and the time of the last change.
-type Identity = (u64, u64, i64, i64);
-
 /// The file of a listening socket. Dropping it removes the file, unless another has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    identity: Identity,
+    device: u64,
+    inode: u64,
 }
 
 /// Listens at `path`, with mode 0660. A socket there that nobody answers on is replaced; one that
@@ -52,10 +50,10 @@ pub fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         }
         bound => bound?,
     }
+    let file = SocketFile::new(path)?;
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
-    // After the last change to the file, which its identity holds the time of.
-    Ok((socket.into(), SocketFile::new(path)?))
+    Ok((socket.into(), file))
 }
 
 /// Removes the socket at `path` unless somebody answers on it.
@@ -74,18 +72,13 @@ fn remove_dead(path: &Path) -> io::Result<()> {
 impl SocketFile {
     fn new(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), identity: identity(&metadata) })
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
 
+    /// As long as the socket lives it keeps its inode, so that no other file has the same.
     fn is(&self, metadata: &Metadata) -> bool {
-        identity(metadata) == self.identity
+        (metadata.dev(), metadata.ino()) == (self.device, self.inode)
     }
-}
-
-/// Which file it is. The number of a removed file may be given to the next one at once, so the
-/// time of its last change belongs to it.
-fn identity(metadata: &Metadata) -> Identity {
-    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
 }
 
 impl Drop for SocketFile {
@@ -143,6 +136,8 @@ mod tests {
 
         let second = listen(&path).expect_err("the first one lives");
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+        // As an operator would who lets another group in.
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("it is ours");
         drop(file);
         assert!(!path.exists());
     }
@@ -154,8 +149,8 @@ mod tests {
         let (listener, dead) = listen(&path).expect("it listens");
         drop(listener);
         assert!(path.exists(), "a crash leaves the file");
-        // The clock of a file system ticks every few milliseconds.
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        // The listener is gone, so its inode would be free for the next file.
+        fs::hard_link(&path, home.path().join("kept")).expect("a socket can have two names");
         let (_listener, file) = listen(&path).expect("nobody answers there");
         drop(dead);
         assert!(path.exists(), "the dead one does not remove what replaced it");
