@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::runtime::process::is_stderr_journal;
 use crate::server::config::LogFormat;
 
-/// The name of the server in the journal.
+/// The name of the server in the journal, and what its fields there begin with.
 const IDENTIFIER: &str = "boxoffice";
 
 /// Starts to tell what happens, in this form.
@@ -49,7 +49,9 @@ fn start_text(level: Level) {
 fn start_journal(level: Level) {
     match tracing_journald::layer() {
         Ok(journal) => {
-            let journal = journal.with_syslog_identifier(IDENTIFIER.to_owned());
+            let journal = journal
+                .with_syslog_identifier(IDENTIFIER.to_owned())
+                .with_field_prefix(Some(IDENTIFIER.to_uppercase()));
             let level = LevelFilter::from_level(level);
             tracing_subscriber::registry().with(level).with(journal).init();
         }
