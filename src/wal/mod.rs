@@ -15,6 +15,7 @@
 //! | `codec` | the bytes of a record |
 //! | `frame`, `segment` | the bytes of a frame, and of a segment's header |
 //! | `batch`, `writer` | filling a frame, LSNs, where the frame goes, what is durable |
+//! | `room` | how much can still be logged |
 //! | `recover`, `read_ahead` | reading a log back: clean end, torn tail or damage |
 //! | `storage`, `files` | the trait that recovery reads by, and its form on real files |
 //!
@@ -32,6 +33,7 @@ mod files;
 mod frame;
 mod read_ahead;
 mod recover;
+mod room;
 mod segment;
 mod storage;
 mod writer;
@@ -43,6 +45,7 @@ pub use files::{
 };
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
 pub use recover::{Entry, Recovered, TornTail, log_identity, recover, repair_torn_tail};
+pub use room::{RECORD_COST_MAX, frame_cost, segment_room};
 pub use segment::{
     Identity, LogId, Position, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES,
     Segment, SegmentHeader, SegmentIndex,

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Finding, Subject};
-use crate::control::SEGMENTS_AHEAD;
 use crate::runtime::disk::{FileSystem, file_system};
 use crate::runtime::{Ring, SystemClock, cpu, interrupt};
 use crate::server::ServerError;
@@ -64,7 +63,7 @@ fn free_space(subject: &Subject<'_>) -> Finding {
     let settings = subject.settings;
     let room =
         |segments| space(&settings.data_dir, subject.shards, segments, settings.segment_bytes);
-    match (room(1), room(1 + SEGMENTS_AHEAD)) {
+    match (room(1), room(1 + u64::from(settings.segments_ahead.get()))) {
         (Ok(start), Ok(run)) => judge_space(start, run),
         (Err(error), _) | (_, Err(error)) => {
             Finding::fail("free space", error, "name another --data-dir")
