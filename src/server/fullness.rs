@@ -25,8 +25,14 @@ use super::service::Service;
 use crate::model::Record;
 use crate::wal::{BLOCK_BYTES, RECORD_COST_MAX};
 
-/// Kept beside the blocks of live holds: 1 MiB.
+/// Kept beside the blocks of live holds.
 const RESERVE_BLOCKS: u64 = 256;
+
+/// What each log keeps beside the room for live holds, in bytes.
+pub const RESERVE_BYTES: u64 = RESERVE_BLOCKS * BLOCK_BYTES as u64;
+
+/// What each log keeps for a live hold, in bytes.
+pub const HOLD_BYTES: u64 = BLOCK_BYTES as u64;
 
 /// What a record is to the holds that live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,13 +188,13 @@ mod tests {
         fn note(&mut self, command: &Command, answer: &Result<Answer, Refusal>) {
             match (command, answer.as_ref().map(|answer| &answer.outcome)) {
                 (Command::Hold { .. }, Ok(Outcome::Held { order, .. })) => self.held.push(*order),
-                (Command::Buy { .. }, Ok(Outcome::Confirmed { order })) => {
-                    self.confirmed.push(*order);
-                }
                 (Command::Confirm { order, .. } | Command::Release { order, .. }, got) => {
                     let is_over = got == Err(&Refusal::HoldExpired);
                     assert!(got.is_ok() || is_over, "a hold can be ended: {got:?}");
                     self.held.retain(|held| held != order);
+                    if let Ok(Outcome::Confirmed { order }) = got {
+                        self.confirmed.push(*order);
+                    }
                 }
                 (_, Err(Refusal::DiskFull)) => self.refused += 1,
                 (_, Err(refusal)) => panic!("{command:?}: {refusal:?}"),
@@ -210,15 +216,20 @@ mod tests {
 
         /// A command that is allowed but for the room. Each order is named once in a frame.
         fn any(&mut self, held: &mut Vec<OrderNumber>) -> Command {
-            let choice = self.below(8);
-            if choice > 3 || held.is_empty() {
-                return self.hold();
-            }
-            let order = held.swap_remove(self.below(held.len()));
-            match choice {
-                0 => self.confirm(order),
-                1 | 2 => Command::Release { intent: self.intent(), order },
-                _ => Command::Fence { intent: self.intent() },
+            match self.below(8) {
+                0 | 1 if !held.is_empty() => {
+                    let order = held.swap_remove(self.below(held.len()));
+                    self.confirm(order)
+                }
+                2 if !held.is_empty() => {
+                    let order = held.swap_remove(self.below(held.len()));
+                    Command::Release { intent: self.intent(), order }
+                }
+                3 | 4 if !self.confirmed.is_empty() => {
+                    let order = self.confirmed.swap_remove(0);
+                    Command::Cancel { intent: self.intent(), order, lines: None }
+                }
+                _ => self.hold(),
             }
         }
 

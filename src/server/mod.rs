@@ -19,7 +19,7 @@ mod ending;
 pub mod error;
 mod exchange;
 mod form;
-mod fullness;
+pub mod fullness;
 mod http;
 mod mail;
 pub mod metrics;

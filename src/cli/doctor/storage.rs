@@ -9,6 +9,7 @@ use crate::runtime::disk::{FileSystem, file_system};
 use crate::runtime::{Ring, SystemClock, cpu, interrupt};
 use crate::server::ServerError;
 use crate::server::calibrate::write_times;
+use crate::server::fullness::{HOLD_BYTES, RESERVE_BYTES};
 use crate::server::space::{Bytes, Space, existing_ancestor, space};
 use crate::server::start::RING;
 
@@ -79,7 +80,13 @@ fn judge_space(start: Space, run: Space) -> Finding {
         let fact = format!("{free}, and a start needs {}", Bytes(start.needed_bytes));
         return Finding::fail(name, fact, change);
     }
-    let fact = format!("{free}, and the segments ahead need {}", Bytes(run.needed_bytes));
+    let fact = format!(
+        "{free}, and the segments ahead need {}; holds are refused where no more is left than {} \
+         and {} for each hold that lives",
+        Bytes(run.needed_bytes),
+        Bytes(RESERVE_BYTES),
+        Bytes(HOLD_BYTES)
+    );
     if run.free_bytes < run.needed_bytes {
         return Finding::warn(name, fact, change);
     }
