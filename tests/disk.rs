@@ -4,6 +4,8 @@
 //! the documented code; and what it had acknowledged is there in any case. Each test needs a right
 //! that not everybody has; where it is missing, the test says so and ends.
 
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "support/http_peer.rs"]
 mod http_peer;
 #[path = "support/peer.rs"]
@@ -23,65 +25,13 @@ use std::time::Duration;
 use boxoffice::cli::exit::ExitCode;
 use boxoffice::model::{OrderNumber, Outcome, Refusal, SaleId, SaleTerms};
 use boxoffice::wal::BLOCK_BYTES;
+use disk::{Disk, run};
 use http_peer::HttpPeer;
 use peer::{Peer, buy, confirm, hold, hold_ttl, intent, release};
 use serde_json::json;
 use server::{Serve, Server, assert_refused, temporary_dir};
 
 const SALE: SaleId = SaleId(7);
-
-/// Runs a program of the system; `Err` is why it cannot be used here.
-fn run(program: &str, args: &[&str]) -> Result<(), String> {
-    match Command::new(program).args(args).output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
-        Err(error) => Err(format!("{program}: {error}")),
-    }
-}
-
-/// A file system of its own, made on a file. It is unmounted before the file is removed.
-struct Disk {
-    mount: PathBuf,
-    image: PathBuf,
-    _home: tempfile::TempDir,
-}
-
-impl Disk {
-    fn new(mebibytes: u64) -> Result<Self, String> {
-        let home = temporary_dir();
-        let (image, mount) = (home.path().join("image"), home.path().join("disk"));
-        fs::create_dir(&mount).expect("a directory can be made");
-        let file = fs::File::create(&image).expect("a file can be made");
-        file.set_len(mebibytes << 20).expect("a file can be sparse");
-        let [image, at] = [&image, &mount].map(|path| path.to_str().expect("UTF-8"));
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", image])?;
-        run("mount", &["-o", "loop", image, at])?;
-        Ok(Self { mount, image: home.path().join("image"), _home: home })
-    }
-
-    fn at(&self) -> &str {
-        self.mount.to_str().expect("UTF-8")
-    }
-
-    /// Fails everything from now on, and forgets what was not synced: the file system's own model
-    /// of a power cut.
-    fn shut_down(&self) -> Result<(), String> {
-        run("xfs_io", &["-x", "-c", "shutdown", self.at()])
-    }
-
-    fn mount_again(&self) -> Result<(), String> {
-        run("umount", &[self.at()])?;
-        run("mount", &["-o", "loop", self.image.to_str().expect("UTF-8"), self.at()])
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if let Err(why) = run("umount", &["--lazy", self.at()]) {
-            eprintln!("{why}");
-        }
-    }
-}
 
 /// Buys in batches until the server is gone; the orders that were acknowledged, by request.
 fn buy_until_the_end(mut peer: Peer, account: u128) -> HashMap<u128, Outcome> {
@@ -325,7 +275,7 @@ fn a_write_that_comes_short_is_not_acknowledged() {
 /// A disk that is gone from one moment to the next, under load.
 #[test]
 fn a_disk_that_fails_ends_the_server_at_once_and_loses_nothing() {
-    let disk = match Disk::new(64) {
+    let mut disk = match Disk::new(64) {
         Ok(disk) => disk,
         Err(why) => return println!("skipped, no disk of its own can be mounted: {why}"),
     };
@@ -337,7 +287,7 @@ fn a_disk_that_fails_ends_the_server_at_once_and_loses_nothing() {
     let buyer = Peer::connect(server.address());
     let buyer = thread::spawn(move || buy_until_the_end(buyer, 1));
     while peer.stats(SALE).sold < 5_000 {}
-    if let Err(why) = disk.shut_down() {
+    if let Err(why) = disk.cut() {
         server.kill();
         drop(buyer.join());
         return println!("skipped, the file system cannot be shut down: {why}");
