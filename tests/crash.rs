@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use boxoffice::audit::audit;
 use boxoffice::model::{Command, SaleTerms};
 use boxoffice::wal::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
-use buyers::{Random, Round, SALES, STOCK, segments};
+use buyers::{Random, Round, SALES, STOCK, await_moment, segments};
 use ledger::{Entry, Ledger};
 use peer::{Peer, intent, payment, wanted};
 use server::{Serve, Server, temporary_dir};
@@ -83,7 +83,7 @@ fn what_was_acknowledged_survives_kills_and_happens_once() {
     for round in 1..=rounds {
         let start = ledger.entries.len();
         let buyers = Round::start(&server, &mut random, round);
-        buyers.wait(&server, &mut random, round % 2 == 1);
+        await_moment(&server, &mut random, round % 2 == 1);
         server.kill();
         ledger.entries.extend(buyers.end());
         server.restart();

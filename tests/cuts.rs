@@ -44,9 +44,10 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use boxoffice::audit::audit;
+use boxoffice::canary::{Canary, planted};
 use boxoffice::cli::exit::ExitCode;
 use boxoffice::model::SaleTerms;
-use buyers::{Random, Round, SALES, STOCK};
+use buyers::{Random, Round, SALES, STOCK, await_moment};
 use disk::Disk;
 use ledger::Ledger;
 use peer::Peer;
@@ -171,7 +172,7 @@ impl Chapter {
     fn cut(&mut self, random: &mut Random, round: u64, tally: &mut Tally) -> Result<(), String> {
         let start = self.ledger.entries.len();
         let buyers = Round::start(&self.server, random, round);
-        buyers.wait(&self.server, random, round % 2 == 1);
+        await_moment(&self.server, random, round % 2 == 1);
         self.cut_off(random.below(4) == 0);
         self.ledger.entries.extend(buyers.end());
         // It is over already, but where the buyers had enough before the cut.
@@ -248,8 +249,7 @@ fn campaign(cuts: u64, kinds: &[Kind], tally: &mut Tally) -> Result<(), String> 
 fn what_was_acknowledged_survives_cuts() {
     let mut kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.is_possible()).collect();
     let mut tally = Tally::default();
-    if std::env::var("BOXOFFICE_CANARY").is_ok_and(|planted| planted == "skip-sync") {
-        assert!(cfg!(feature = "canaries"), "only a build with canaries can have one planted");
+    if planted(Canary::SkipSync) {
         // The page cache survives a kill, synced or not.
         kinds.retain(|kind| *kind != Kind::Kill);
         if kinds.is_empty() {

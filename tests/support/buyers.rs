@@ -138,23 +138,23 @@ impl Round {
         Self((1..=BUYERS).map(start).collect())
     }
 
-    /// Waits for the moment of the cut: a random one, or where `at_segment` as soon as a segment
-    /// is prepared or taken into use.
-    pub fn wait(&self, server: &Server, random: &mut Random, at_segment: bool) {
-        let patience = 5 + random.below(100);
-        let before = segments(server.data_dir());
-        for _ in 0..patience {
-            thread::sleep(Duration::from_millis(1));
-            if at_segment && segments(server.data_dir()) != before {
-                break;
-            }
-        }
-    }
-
     /// What the buyers know, once the server has gone or they have enough.
     pub fn end(self) -> Vec<Entry> {
         let ended = self.0.into_iter().map(JoinHandle::join);
         ended.flat_map(|entries| entries.expect("a buyer's own checks hold")).collect()
+    }
+}
+
+/// Waits for the moment of the cut: a random one, or where `at_segment` as soon as a segment
+/// is prepared or taken into use.
+pub fn await_moment(server: &Server, random: &mut Random, at_segment: bool) {
+    let patience = 5 + random.below(100);
+    let before = segments(server.data_dir());
+    for _ in 0..patience {
+        thread::sleep(Duration::from_millis(1));
+        if at_segment && segments(server.data_dir()) != before {
+            break;
+        }
     }
 }
 
