@@ -2,14 +2,14 @@
 //!
 //! # Terms
 //!
-//! - *intact frame*: magic, log id and version are right, and the CRC fits.
+//! - *intact frame*: magic, log id and version are right, and the CRC fits. A *stray* one has a
+//!   right CRC, but is of another log or of no format.
 //! - *the chain*: an intact frame continues it if it lies where the frame before ended (or first
 //!   in the next segment), was written for this segment, has the expected LSN and the CRC of the
 //!   frame before, and its time does not go back.
 //! - *the end*: where the last frame of the chain ended. The next frame goes there, or first
 //!   into the next segment where it does not fit.
-//! - *junk*: a block that is neither zero nor the start of an intact frame that has a record of
-//!   LSN ≥ expected. So stale frames (of another log, or of records that the chain has) are junk.
+//! - *junk*: a block that is neither zero nor the start of a whole frame, be it of another log.
 //!
 //! # The verdict
 //!
@@ -18,17 +18,27 @@
 //! | zeros only | clean end |
 //! | junk within reach of one write | torn tail: zero it, go on |
 //! | junk anywhere else | damage: no write ever went there |
-//! | an intact frame with a record of LSN ≥ expected, outside the chain | damage |
+//! | an intact frame outside the chain, or a stray one | damage |
 //! | a frame of the chain with impossible padding, count or records | damage |
 //!
 //! *Within reach of one write* is in one segment, and no further than the largest frame from the
 //! place where the next frame goes: one frame is in flight at most, and it was never
-//! acknowledged. An intact frame outside the chain proves that what lay before it was durable,
-//! and no torn write has a right CRC over content that cannot be.
+//! acknowledged. A later frame outside the chain proves that what lay before it was durable; a
+//! stale or a stray one was written to the wrong place, perhaps over the last frame; and no torn
+//! write has a right CRC over content that cannot be.
 //!
 //! A flipped bit in the last frame looks like a torn write, and no log can tell them apart; in
-//! any earlier frame it is damage. Nothing is changed here; [`repair_torn_tail`] is a call of
-//! its own.
+//! any earlier frame it is damage. Nor can a log know of files behind its end that are gone.
+//! Nothing is changed here; [`repair_torn_tail`] is a call of its own.
+//!
+//! # Every case
+//!
+//! *clean*: all of the chain is handed out, and the log goes on behind it. *torn*: likewise, once
+//! what lies behind the end is zeroed. Any other outcome is that [`WalError`]; nothing is changed,
+//! and what was handed out before is a prefix of the log. `tests/recovery_cases.rs` reads this
+//! table and makes each case; the loops of `tests/exhaustive.rs` judge by it.
+//!
+#![doc = include_str!("recovery_cases.md")]
 
 use std::path::PathBuf;
 
@@ -169,6 +179,8 @@ enum Found {
     Incomplete,
     /// An intact frame of a newer version.
     Newer(u16),
+    /// A whole frame that this log never has.
+    Stray,
     Intact(FrameHeader, u32),
 }
 
@@ -238,13 +250,17 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
                     let file = self.storage.path(position.segment);
                     return Err(WalError::NewerFormat { file, found, supported: FORMAT_VERSION });
                 }
-                Found::Intact(header, crc) if self.is_relevant(&header) => {
+                Found::Stray => {
+                    let what = "a frame that is none of this log's was written here";
+                    return Err(self.damage(position, what.into()));
+                }
+                Found::Intact(header, crc) => {
                     self.check_chain(position, &header)?;
                     self.accept(window.segment, position, &header, rest)?;
                     self.previous_crc = crc;
                     at += header.frame_bytes();
                 }
-                Found::Junk | Found::Intact(..) => {
+                Found::Junk => {
                     self.junk(position, &rest[..BLOCK_BYTES])?;
                     at += BLOCK_BYTES;
                 }
@@ -292,10 +308,10 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
         Ok(())
     }
 
-    /// Whether the frame has a record that the chain does not have yet, or claims to have none,
-    /// which no frame does.
-    fn is_relevant(&self, header: &FrameHeader) -> bool {
-        header.first_lsn.0.saturating_add(u64::from(header.records.max(1))) > self.next_lsn.0
+    /// Whether the chain has every record of the frame already. One that claims to have none,
+    /// which no frame does, counts as one.
+    fn is_stale(&self, header: &FrameHeader) -> bool {
+        header.first_lsn.0.saturating_add(u64::from(header.records.max(1))) <= self.next_lsn.0
     }
 
     /// Whether a frame at `position` is where the writer puts the next one.
@@ -306,6 +322,13 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
     }
 
     fn check_chain(&self, position: Position, header: &FrameHeader) -> Result<(), WalError> {
+        if self.is_stale(header) {
+            let what = format!(
+                "an earlier frame, with LSN {}, was written here a second time",
+                header.first_lsn
+            );
+            return Err(self.damage(position, what));
+        }
         let (lsn, next) = (header.first_lsn, self.next_lsn);
         if self.torn.is_some() || !self.is_next_position(position) || lsn != next {
             let what = format!(
@@ -419,12 +442,14 @@ fn find(rest: &[u8], log: LogId, segment_rest: u64) -> Found {
         return if is_zero(&rest[..BLOCK_BYTES]) { Found::Zeros } else { Found::Junk };
     };
     let frame_bytes = candidate.header.frame_bytes();
-    if candidate.header.log != log || frame_bytes as u64 > segment_rest {
+    if frame_bytes as u64 > segment_rest {
         Found::Junk
     } else if frame_bytes > rest.len() {
         Found::Incomplete
-    } else if candidate.version == 0 || !candidate.is_intact(rest) {
+    } else if !candidate.is_intact(rest) {
         Found::Junk
+    } else if candidate.header.log != log || candidate.version == 0 {
+        Found::Stray
     } else if candidate.version > FORMAT_VERSION {
         Found::Newer(candidate.version)
     } else {
