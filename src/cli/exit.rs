@@ -38,11 +38,13 @@ pub enum ExitCode {
     NoServer = 11,
     /// A running server refused what was asked of it.
     Refused = 12,
+    /// `wal verify` found what an interrupted write left; the next start removes it.
+    TornTail = 13,
 }
 
 impl ExitCode {
     /// Every code, by number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -56,6 +58,7 @@ impl ExitCode {
         Self::Violation,
         Self::NoServer,
         Self::Refused,
+        Self::TornTail,
     ];
 
     /// The number.
@@ -83,6 +86,9 @@ impl ExitCode {
             Self::Violation => "the audit or the demo found a broken rule",
             Self::NoServer => "no running server was reached, or none that answered",
             Self::Refused => "a running server refused what was asked",
+            Self::TornTail => {
+                "`wal verify`: only an interrupted write, which the next start removes"
+            }
         }
     }
 }

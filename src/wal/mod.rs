@@ -18,6 +18,8 @@
 //! | `batch`, `writer` | filling a frame, LSNs, where the frame goes, what is durable |
 //! | `recover`, `read_ahead` | reading a log back: clean end, torn tail or damage |
 //! | `snapshot` | the state at one LSN, so that a log need not be read from its beginning |
+//! | `survey`, `bounded` | reading a damaged log as far as it goes, and one that is being written |
+//! | `cut` | giving up the end of a log |
 //! | `storage`, `files` | the trait that recovery reads by, and its form on real files |
 //!
 //! Invariants: LSNs are dense from 1. A frame lies in one segment. A frame names its log, its
@@ -28,7 +30,9 @@
 //! any clock: times come in as arguments.
 
 mod batch;
+mod bounded;
 pub mod codec;
+mod cut;
 mod error;
 mod files;
 mod frame;
@@ -37,9 +41,12 @@ mod recover;
 mod segment;
 pub mod snapshot;
 mod storage;
+mod survey;
 mod writer;
 
 pub use batch::{Batch, BatchFull};
+pub use bounded::Bounded;
+pub use cut::cut;
 pub use error::WalError;
 pub use files::{
     FileStorage, preparation_path, prepare_segment, segment_path, shard_dir, shard_dirs,
@@ -53,6 +60,7 @@ pub use segment::{
     Segment, SegmentHeader, SegmentIndex,
 };
 pub use storage::LogStorage;
+pub use survey::{Beyond, Part, Survey, segment_header, survey};
 pub use writer::{LogWriter, NextSegmentNotPrepared, SealedFrame};
 
 /// The unit of every write: the largest sector that disks here have. Frames and segments are

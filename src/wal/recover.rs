@@ -68,6 +68,8 @@ pub struct Entry<'a> {
     pub time: TimeMs,
     /// Where its bytes start.
     pub position: Position,
+    /// Where its frame starts.
+    pub frame: Position,
     /// What happened.
     pub record: &'a Record,
 }
@@ -183,7 +185,11 @@ pub fn log_identity<S: LogStorage>(storage: &S) -> Result<Identity, WalError> {
     }
 }
 
-fn decode_header(block: &[u8], file: PathBuf, lsn: Lsn) -> Result<SegmentHeader, WalError> {
+pub(super) fn decode_header(
+    block: &[u8],
+    file: PathBuf,
+    lsn: Lsn,
+) -> Result<SegmentHeader, WalError> {
     SegmentHeader::decode(block).map_err(|error| match error {
         HeaderError::Magic => WalError::NotASegment { file },
         HeaderError::Newer(found) => {
@@ -215,7 +221,7 @@ fn check_numbering<S: LogStorage>(
 }
 
 /// What a block holds.
-enum Found {
+pub(super) enum Found {
     Zeros,
     Junk,
     /// A frame may start here, but the window ends inside it.
@@ -452,6 +458,7 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
                     lsn: self.next_lsn,
                     time: header.time,
                     position: record_position,
+                    frame: position,
                     record: &record,
                 });
             }
@@ -515,7 +522,7 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
 }
 
 /// What starts at the first block of `rest`, with `segment_rest` bytes left in the segment.
-fn find(rest: &[u8], log: LogId, segment_rest: u64) -> Found {
+pub(super) fn find(rest: &[u8], log: LogId, segment_rest: u64) -> Found {
     let Some(candidate) = Candidate::read(rest) else {
         return if is_zero(&rest[..BLOCK_BYTES]) { Found::Zeros } else { Found::Junk };
     };
@@ -536,7 +543,7 @@ fn find(rest: &[u8], log: LogId, segment_rest: u64) -> Found {
 }
 
 /// Lanes of bytes are folded without a branch, so that this runs at the speed of memory.
-fn is_zero(bytes: &[u8]) -> bool {
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
     let mut lanes = bytes.chunks_exact(64);
     lanes.all(|lane| lane.iter().fold(0, |any, &byte| any | byte) == 0)
         && lanes.remainder().iter().all(|&byte| byte == 0)
