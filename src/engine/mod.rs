@@ -150,6 +150,13 @@ impl Engine {
         self.wheel.next().map(TimeMs)
     }
 
+    /// The holds that live: each will be confirmed, released or expire, which is one record.
+    #[must_use]
+    #[inline]
+    pub const fn live_holds(&self) -> u64 {
+        self.wheel.running()
+    }
+
     /// The row of a sale.
     #[inline]
     fn find_sale(&self, id: SaleId) -> Option<u32> {

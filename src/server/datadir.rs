@@ -242,6 +242,12 @@ impl DataDir {
         self.log_ids[usize::from(shard.0)]
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The directory of a shard's log.
     #[must_use]
     pub fn shard_directory(&self, shard: ShardIndex) -> PathBuf {
@@ -297,10 +303,8 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
         }
         Err(fs::TryLockError::Error(source)) => return Err(failed(&name, "lock it")(source)),
     }
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    // Over what is there and never longer: a disk that is full has room for it.
+    let written = file.rewind().and_then(|()| writeln!(file, "{:<10}", std::process::id()));
     written.map_err(failed(&name, "write the lock"))?;
     Ok(file)
 }

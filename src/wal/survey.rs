@@ -225,7 +225,7 @@ impl<F: FnMut(Part<'_>)> Salvage<'_, F> {
                     self.frame(Position { segment: window.segment.index, offset }, &header, rest);
                     at += header.frame_bytes();
                 }
-                Found::Zeros | Found::Junk | Found::Newer(_) => at += BLOCK_BYTES,
+                Found::Zeros | Found::Junk | Found::Stray | Found::Newer(_) => at += BLOCK_BYTES,
             }
         }
         at
