@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::asks::AskId;
 use super::connection::ReplyTo;
 use super::metrics::{Arrivals, Asking, Operation, Protocol, ShardMetrics, SlowLog};
+use crate::canary::{Canary, planted};
 use crate::model::{Record, ShardIndex, TimeMs};
 use crate::runtime::AlignedBuffer;
 use crate::wal::{
@@ -173,7 +174,9 @@ impl CommitQueue {
     /// Where an answer must wait that saw the state as it is now; `None` where all of that is
     /// durable.
     pub(super) fn parking(&mut self) -> Option<&mut Parked> {
-        if !self.filling.is_empty() {
+        if planted(Canary::AckBeforeDurable) {
+            None
+        } else if !self.filling.is_empty() {
             Some(&mut self.behind_filling)
         } else if self.writer.is_in_flight() {
             Some(&mut self.behind_flying)

@@ -502,8 +502,7 @@ fn recover_log(assignment: &Assignment) -> Result<(Engine, Recovered), ServerErr
     let mut engine = Engine::new(HashSeed(seed.map(u64::from_le_bytes)));
     let storage = FileStorage::open(&assignment.directory)?;
     let recovered = recover(&storage, Some(assignment.identity), |entry| {
-        engine.apply(entry.record);
-        engine.reclaim();
+        engine.replay(entry.record);
     })?;
     if let Some(torn) = &recovered.torn {
         tracing::warn!(
