@@ -292,7 +292,7 @@ fn a_disk_that_fails_ends_the_server_at_once_and_loses_nothing() {
     };
     let data_dir = disk.mount.join("data");
     let serve = Serve::on(&data_dir).with("--segments-ahead", "2");
-    let mut server = Server::start_on(&data_dir, serve);
+    let mut server = Server::start_on(&data_dir, serve.clone());
     let mut peer = Peer::connect(server.address());
     peer.open_sale(SALE, SaleTerms::default(), &[(1, 1_000_000)]);
     let buyer = Peer::connect(server.address());
@@ -308,6 +308,9 @@ fn a_disk_that_fails_ends_the_server_at_once_and_loses_nothing() {
     let log = server.log();
     assert_eq!(status.code(), Some(i32::from(ExitCode::DiskFailed.number())), "{log}");
     assert_complaint(&log, &["shard-000/0000000000000000000", "offset ", "LSN ", "dmesg"]);
+    // Nor does it start on what cannot be read.
+    let at = data_dir.to_str().expect("UTF-8");
+    assert_refused(&serve.refused(), ExitCode::CannotRead, &[at, "dmesg"]);
     disk.mount_again().expect("it is mounted anew, as after a power cut");
     server.restart();
     assert_all_there(&server, 1, &bought);
