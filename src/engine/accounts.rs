@@ -11,7 +11,7 @@
 //! ```
 
 use super::arena::Arena;
-use super::index::{ROW_MAX, RowIndex, Touched};
+use super::index::{Aim, ROW_MAX, RowIndex};
 use super::stock::ItemRow;
 use crate::model::lines::LINES_MAX;
 use crate::model::sale::ITEMS_MAX;
@@ -95,16 +95,16 @@ impl Accounts {
         if has_room { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
-    /// Reads where a search for this hash starts, so that it is in the cache.
+    /// The search that is going to be made for this hash.
     #[inline]
-    pub(super) fn touch(&self, hash: u32) -> Touched {
-        self.index.touch(hash)
+    pub(super) fn aim(&self, hash: u32) -> Aim<'_> {
+        Aim::new(&self.index, hash)
     }
 
-    /// Reads where that search goes on.
+    /// Reads a row that may be there, of which the value says nothing.
     #[inline]
-    pub(super) fn touch_overflow(&self, touched: Touched) -> u32 {
-        self.index.touch_overflow(touched)
+    pub(super) fn touch(&self, account: AccountIndex) -> u32 {
+        self.rows.at(account).units
     }
 
     /// The account with this id and the hash of it.
