@@ -141,7 +141,7 @@ impl Partition {
     }
 }
 
-/// Where a search ends, or starts.
+/// Where a new entry goes.
 #[derive(Clone, Copy)]
 struct Place {
     partition: u32,
@@ -275,24 +275,18 @@ impl RowIndex {
 
     /// The row with this hash for which `is_it` holds.
     #[inline]
-    pub(super) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.search(hash, is_it).ok()
-    }
-
-    /// The row with this hash for which `is_it` holds; where there is none, adds `row`.
-    #[inline]
-    pub(super) fn find_or_insert(
-        &mut self,
-        hash: u32,
-        row: u32,
-        is_it: impl FnMut(u32) -> bool,
-    ) -> Option<u32> {
-        match self.search(hash, is_it) {
-            Ok(found) => Some(found),
-            Err(place) => {
-                self.put(place, hash, row);
-                None
+    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let of = self.partitions.at(self.directory[self.prefix(hash)]);
+        let mut at = of.home(hash);
+        loop {
+            let bucket = self.bucket(of.number(at));
+            if let Some(row) = bucket.find(hash, &mut is_it) {
+                return Some(row);
             }
+            if !bucket.is_full() {
+                return None;
+            }
+            at = of.bucket_after(at);
         }
     }
 
@@ -301,25 +295,6 @@ impl RowIndex {
     pub(super) fn insert(&mut self, hash: u32, row: u32) {
         let place = self.free_place(hash);
         self.put(place, hash, row);
-    }
-
-    /// The row, or the place where a new one goes: the first bucket that is not full.
-    #[inline]
-    fn search(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Result<u32, Place> {
-        let partition = self.directory[self.prefix(hash)];
-        let of = self.partitions.at(partition);
-        let mut at = of.home(hash);
-        loop {
-            let number = of.number(at);
-            let bucket = self.bucket(number);
-            if let Some(row) = bucket.find(hash, &mut is_it) {
-                return Ok(row);
-            }
-            if !bucket.is_full() {
-                return Err(Place { partition, bucket: number });
-            }
-            at = of.bucket_after(at);
-        }
     }
 
     /// Where a new row goes: the first bucket from its home on that is not full.
