@@ -87,6 +87,7 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
         token_keys: token_keys.map(Arc::new),
         token_issuer: settings.token_issuer,
         token_audience: settings.token_audience,
+        buyers_confirm: settings.buyers_confirm,
         trusted_proxies,
         proxy_protocol: settings.proxy_protocol,
         cors_origins: settings.cors_origins,
@@ -119,6 +120,8 @@ fn refuse_idle_settings(config: &ServerConfig) -> Result<(), Failed> {
         "--token-issuer checks no token without a key: name one with --token-key"
     } else if config.token_audience.is_some() && !has_token_keys {
         "--token-audience checks no token without a key: name one with --token-key"
+    } else if config.buyers_confirm && !has_token_keys {
+        "--buyers-confirm lets nobody confirm without a token's key: name one with --token-key"
     } else if config.proxy_protocol && config.trusted_proxies.is_empty() {
         "--proxy-protocol believes nobody without a trusted proxy: name one with --trusted-proxy"
     } else {

@@ -80,6 +80,9 @@ pub struct ServerConfig {
     pub token_issuer: Option<String>,
     /// What the audience of a token must be or contain; anything unless given.
     pub token_audience: Option<String>,
+    /// Whether a buyer's token is enough to confirm, buy and cancel what costs money; otherwise
+    /// that takes an API key.
+    pub buyers_confirm: bool,
     /// The proxies whose word on a client's address counts; none by default.
     pub trusted_proxies: TrustedProxies,
     /// Whether each HTTP connection of a trusted proxy starts with a PROXY protocol header.

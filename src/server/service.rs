@@ -76,6 +76,8 @@ pub struct ServiceConfig {
     pub slow_request: Option<Duration>,
     /// Which buyers' tokens hold; without any, none does.
     pub token_rules: Option<Arc<TokenRules>>,
+    /// Whether buyers themselves may confirm, buy and cancel what costs money.
+    pub buyers_confirm: bool,
     /// The proxies whose word on a client's address counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether each HTTP connection of such a proxy starts with a PROXY protocol header.
@@ -605,6 +607,7 @@ pub(super) mod tests {
                 keys: None,
                 slow_request: Some(SLOW),
                 token_rules: None,
+                buyers_confirm: false,
                 trusted_proxies: TrustedProxies::default(),
                 proxy_protocol: false,
                 cors: Cors::default(),

@@ -235,6 +235,7 @@ fn assign(
                 keys: config.keys.clone(),
                 slow_request: config.slow_request,
                 token_rules: token_rules.clone(),
+                buyers_confirm: config.buyers_confirm,
                 trusted_proxies: config.trusted_proxies.clone(),
                 proxy_protocol: config.proxy_protocol,
                 cors: cors.clone(),

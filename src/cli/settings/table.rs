@@ -116,7 +116,7 @@ fn cpu_list(cpus: &[usize]) -> String {
 }
 
 /// Every setting, in the order in which a reader wants them.
-pub const SETTINGS: [Setting; 22] = [
+pub const SETTINGS: [Setting; 23] = [
     Setting {
         name: "data_dir",
         flag: "data-dir",
@@ -257,6 +257,21 @@ pub const SETTINGS: [Setting; 22] = [
         read: |s| texts(s.token_audience.as_ref()),
         write: |s, g| {
             s.token_audience = Some(one(g)?);
+            Some(())
+        },
+    },
+    Setting {
+        name: "buyers_confirm",
+        flag: "buyers-confirm",
+        placeholder: "BOOL",
+        kind: Kind::Switch,
+        is_list: false,
+        doc: "Whether a buyer's token is enough to confirm, buy and cancel what costs money; \
+            without it that takes an API key.",
+        unset: None,
+        read: |s| texts([s.buyers_confirm]),
+        write: |s, g| {
+            s.buyers_confirm = one(g)?;
             Some(())
         },
     },

@@ -7,7 +7,7 @@ use super::json::{put_field, put_text};
 use super::reply::{Reply, Site};
 use super::response::{put_allow, put_retry_after, respond};
 use crate::model::{Field, Refusal, RefusalCode, TimeMs};
-use crate::protocol::codes::{WireCode, http_status, title};
+use crate::protocol::codes::{WireCode, http_status, rule, title};
 
 /// When to ask again a server whose disk is full. Somebody has to make room first.
 const DISK_FULL_RETRY_S: u64 = 5;
@@ -96,6 +96,10 @@ pub fn encode_refusal(
             Refusal::BadRequest { field } => put_named(out, "field", json_name(field)),
             _ => {}
         }
+        let detail = detail.or(match refusal {
+            Refusal::BadRequest { field } => Some(rule(field)),
+            _ => None,
+        });
         if let Some(detail) = detail {
             put_named(out, "detail", detail);
         }
