@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU16;
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -109,6 +110,7 @@ impl Preparer {
         let (reached, receiver) = new_unbounded();
         let next = SegmentIndex(log.current.0 + 1 + log.ahead as u64);
         let secured = secured_segments(&log.directory, next, plan.segment_bytes);
+        remove_strays(&log.directory, next.0..next.0 + secured);
         let state = Rc::new(State {
             current: Cell::new(log.current),
             next: Cell::new(next),
@@ -269,6 +271,21 @@ impl State {
             );
         } else {
             tracing::info!(shard, "there is room on the disk: holds and purchases are taken again");
+        }
+    }
+}
+
+/// Removes what an earlier run has left that is none of these secured segments: half-made ones,
+/// and those of another size.
+fn remove_strays(directory: &Path, secured: Range<u64>) {
+    let kept: Vec<_> =
+        secured.map(|index| preparation_path(directory, SegmentIndex(index))).collect();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_preparation = path.to_str().is_some_and(|path| path.ends_with(".wal.tmp"));
+        if is_preparation && !kept.contains(&path) {
+            // One that stays takes room until its turn comes.
+            let _ = std::fs::remove_file(path);
         }
     }
 }
