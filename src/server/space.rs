@@ -103,7 +103,11 @@ pub fn secured_segments(directory: &Path, next: SegmentIndex, segment_bytes: u64
             meta.len() == segment_bytes && allocated_bytes >= segment_bytes
         })
     };
-    (next.0..).take_while(|index| is_secured(*index)).count() as u64
+    let mut behind = next.0;
+    while is_secured(behind) {
+        behind += 1;
+    }
+    behind - next.0
 }
 
 /// The path itself, or the nearest directory above it that there is.
