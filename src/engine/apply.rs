@@ -9,13 +9,31 @@ use super::accounts::{AccountIndex, TallyKey};
 use super::orders::{NewOrder, StockLine, StockLines};
 use super::requests::Effect;
 use super::sale::Sale;
+use crate::canary::{Canary, planted};
 use crate::model::record::{
     Bought, Cancelled, Confirmed, Expired, Extended, Fenced, Held, ItemDefined, Origin, Record,
     RecordLines, Released, Restocked, SaleDefined, SaleStateSet,
 };
-use crate::model::{BodyDigest, OrderNumber, OrderState, SaleId, SaleState};
+use crate::model::{BodyDigest, OrderNumber, OrderState, SaleId, SaleState, SaleTerms};
 
 impl Engine {
+    /// Carries out a record that is read back from the log, as [`Self::apply`] does, and frees
+    /// what it left behind.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::apply`].
+    pub fn replay(&mut self, record: &Record) {
+        match record {
+            Record::SaleDefined(defined) if planted(Canary::ForgetLimitOnReplay) => {
+                let terms = SaleTerms { account_limit: None, ..defined.terms };
+                self.apply_sale_defined(&SaleDefined { terms, ..*defined });
+            }
+            _ => self.apply(record),
+        }
+        self.reclaim();
+    }
+
     /// Carries a record out.
     ///
     /// # Panics
@@ -129,6 +147,10 @@ impl Engine {
         let hash = self.hash.request(origin.account, origin.request);
         let sale_row = self.sale_row(origin.sale);
         let sale = &mut self.sales[sale_row];
+        if planted(Canary::ExpireConfirmed) {
+            sale.requests.add(hash, origin.request, origin.digest, Effect::Confirmed(order));
+            return;
+        }
         let row = sale.orders.row_of(order);
         let account = sale.orders.at(row).account();
         let has = all_lines(sale, row);
@@ -180,6 +202,10 @@ impl Engine {
         let Cancelled { origin, order, ref lines } = *cancelled;
         let hash = self.hash.request(origin.account, origin.request);
         let sale = self.sale_mut(origin.sale);
+        if planted(Canary::DropCancelled) {
+            sale.requests.add(hash, origin.request, origin.digest, Effect::Cancelled(order));
+            return;
+        }
         let row = sale.orders.row_of(order);
         let account = sale.orders.at(row).account();
         let has = all_lines(sale, row);

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `administration` | decides what operators ask for |
 //! | `purchase` | decides what buyers ask for |
+//! | `payment` | which decisions money has a part in |
 //! | `prepare` | warms the caches for requests that are about to be decided |
 //! | `limits` | the purchase rules, one function each |
 //! | `apply` | carries records out |
@@ -45,6 +46,7 @@ mod index;
 mod limits;
 mod listing;
 mod orders;
+mod payment;
 mod prepare;
 mod purchase;
 mod query;
@@ -148,6 +150,13 @@ impl Engine {
     #[must_use]
     pub fn next_expiry(&self) -> Option<TimeMs> {
         self.wheel.next().map(TimeMs)
+    }
+
+    /// The holds that live: each will be confirmed, released or expire, which is one record.
+    #[must_use]
+    #[inline]
+    pub const fn live_holds(&self) -> u64 {
+        self.wheel.running()
     }
 
     /// The row of a sale.

@@ -10,6 +10,7 @@ use super::requests::Known;
 use super::sale::Sale;
 use super::wheel::DEADLINE_MAX;
 use super::{Decision, Engine, digest, limits};
+use crate::canary::{Canary, planted};
 use crate::model::record::{
     Bought, Cancelled, Confirmed, Extended, Fenced, Held, Origin, Record, RecordLines, Released,
 };
@@ -46,7 +47,9 @@ impl Engine {
     ) -> Result<Decision, Refusal> {
         let sale = self.sale(intent.sale)?;
         let account = self.buyer(sale, intent)?;
-        if let Some(known) = self.known(sale, account, intent) {
+        let is_forgotten =
+            planted(Canary::ForgetRequest) && matches!(command, Command::Release { .. });
+        if !is_forgotten && let Some(known) = self.known(sale, account, intent) {
             return self.repeated(sale, known, command);
         }
         let asked = Asked { sale, intent, account, command, now };
