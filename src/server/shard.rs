@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::asks::AskId;
+use super::credentials::Credentials;
 use super::error::ServerError;
 use super::mail::{Frames, Mail, SentAsk};
 use super::metrics::{SlowRequest, StockTable};
@@ -55,6 +56,8 @@ pub enum Order {
     },
     /// Fill this table with the stock of the shard's sales.
     Stock(Box<StockTable>),
+    /// Let in whom these say, from now on.
+    Credentials(Credentials),
     /// A command or a query, for a sale of this shard.
     Ask(AskId, Box<SentAsk>),
     /// Answer what was asked, refuse what comes, and say when that is done.
@@ -74,6 +77,8 @@ pub enum Report {
     Stock(ShardIndex, Box<StockTable>),
     /// An answer took longer than the threshold.
     Slow(ShardIndex, SlowRequest),
+    /// The credentials count.
+    CredentialsTaken,
     /// The answer to what was asked, as the binary protocol encodes it.
     Answered(AskId, Frames),
     /// The shard has answered everything, or has waited for its peers long enough.
@@ -320,6 +325,10 @@ impl<C: Clock> Shard<C> {
                 }
                 Order::Space { blocks } => self.service.handle_space(blocks),
                 Order::Stock(table) => self.service.handle_stock(table),
+                Order::Credentials(credentials) => {
+                    self.service.handle_credentials(credentials);
+                    (self.report)(Report::CredentialsTaken);
+                }
                 Order::Ask(id, ask) => self.service.handle_ask(id, ask),
                 Order::Drain => {
                     self.service.handle_drain();
