@@ -15,9 +15,11 @@ use super::settings::flags::SettingsArgs;
 use super::token::load_token_keys;
 use super::{Failed, end, log, print_line};
 use crate::admission::peer::{Cidr, TrustedProxies};
-use crate::control::{self, Milestone};
+use crate::admission::token::TokenRules;
+use crate::control::{self, Load, Milestone};
 use crate::runtime::{cpu, limits};
 use crate::server::config::{SHARDS_MAX, ServerConfig};
+use crate::server::credentials::Credentials;
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
 use crate::server::space::{Bytes, is_disk_full, space};
@@ -36,9 +38,25 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let resolved = args.settings.resolve();
     log::start(resolved.settings.log_level, resolved.settings.log_format);
     refuse(&resolved.problems)?;
+    let load = key_loader(&resolved.settings);
     let config = server_config(resolved.settings)?;
-    control::serve(&config, announce, |error| end(&failed(error)))
+    control::serve(&config, load, announce, |error| end(&failed(error)))
         .map_err(|error| if is_disk_full(&error) { full(&config, &error) } else { failed(&error) })
+}
+
+/// What reads the files of keys again while the server serves.
+fn key_loader(settings: &Settings) -> Load {
+    let (keys, token_keys) = (settings.keys.clone(), settings.token_keys.clone());
+    let (issuer, audience) = (settings.token_issuer.clone(), settings.token_audience.clone());
+    Box::new(move || {
+        let keys = keys.as_deref().map(read_keys).transpose()?.map(Arc::new);
+        let token_keys = load_token_keys(&token_keys).map_err(|failed| failed.message)?;
+        let token_rules = token_keys.map(|keys| {
+            let (issuer, audience) = (issuer.clone(), audience.clone());
+            Arc::new(TokenRules { keys: Arc::new(keys), issuer, audience })
+        });
+        Ok(Credentials { keys, token_rules })
+    })
 }
 
 /// How many shards a start would have: of the data directory, as asked for, or one per CPU.

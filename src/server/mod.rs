@@ -13,6 +13,7 @@ mod caller;
 mod commit;
 pub mod config;
 mod connection;
+pub mod credentials;
 pub mod datadir;
 pub mod documents;
 mod ending;

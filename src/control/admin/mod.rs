@@ -38,6 +38,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -143,6 +144,11 @@ impl Door {
         };
         let office = Rc::new(Office::new(Rc::clone(desk), Rc::clone(scraper), keys));
         Ok(Self { address, accepted, office, load: Rc::default(), _file: file })
+    }
+
+    /// Other keys count from the next request on.
+    pub(super) fn take_keys(&self, keys: Option<Arc<Keys>>) {
+        self.office.take_keys(keys);
     }
 
     /// Where it listens, with the port that port 0 became.

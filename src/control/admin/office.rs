@@ -4,6 +4,7 @@
 //! A change of several steps ([`Office::define`]) is one at a time, so that two callers who want
 //! different things do not mix their steps.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroU16;
@@ -45,14 +46,22 @@ pub(super) struct Office {
     desk: Rc<Desk>,
     scraper: Rc<Scraper>,
     /// The keys, where each request needs one.
-    keys: Option<Arc<Keys>>,
+    keys: RefCell<Option<Arc<Keys>>>,
     /// Held by the one change of several steps that is under way.
     defining: Semaphore,
 }
 
 impl Office {
     pub(super) fn new(desk: Rc<Desk>, scraper: Rc<Scraper>, keys: Option<Arc<Keys>>) -> Self {
-        Self { desk, scraper, keys, defining: Semaphore::new(1) }
+        Self { desk, scraper, keys: RefCell::new(keys), defining: Semaphore::new(1) }
+    }
+
+    /// Other keys count from now on, where any are needed at all.
+    pub(super) fn take_keys(&self, keys: Option<Arc<Keys>>) {
+        let mut own = self.keys.borrow_mut();
+        if own.is_some() {
+            *own = keys;
+        }
     }
 
     /// Whether the server stops, so that connections are to end.
@@ -73,9 +82,10 @@ impl Office {
         reply
     }
 
-    fn key_name(&self, request: &Request<'_>) -> Option<&str> {
-        let keys = self.keys.as_ref()?;
-        keys.verify(request.bearer()?).map(|(key, _)| keys.name(key))
+    fn key_name(&self, request: &Request<'_>) -> Option<String> {
+        let keys = self.keys.borrow();
+        let keys = keys.as_ref()?;
+        keys.verify(request.bearer()?).map(|(key, _)| keys.name(key).to_owned())
     }
 
     async fn handle(&self, request: &Request<'_>) -> Result<Reply, Problem> {
@@ -107,7 +117,8 @@ impl Office {
     }
 
     fn admit(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let Some(keys) = &self.keys else { return Ok(()) };
+        let keys = self.keys.borrow();
+        let Some(keys) = &*keys else { return Ok(()) };
         let verified = request.bearer().and_then(|key| keys.verify(key));
         match verified {
             Some((_, scopes)) if scopes.admin => Ok(()),

@@ -160,6 +160,11 @@ pub static FAMILIES: [Family; 52] = families! {
         |out, numbers| out.whole(&[], numbers.shards.len() as u64);
     Counter "scrapes_total", "How often these numbers were read.",
         |out, numbers| out.whole(&[], numbers.scrapes);
+    Counter "key_reloads_total", "How often the keys were read again, and whether they were taken.",
+        |out, numbers| {
+            out.whole(&[("result", "done")], numbers.reloads.done);
+            out.whole(&[("result", "failed")], numbers.reloads.failed);
+        };
     Counter "process_cpu_seconds_total", "CPU time of the process.",
         |out, numbers| out.real(&[], numbers.process.cpu.as_secs_f64());
     Gauge "process_start_time_seconds", "When the process started, since the Unix epoch.",
