@@ -51,6 +51,7 @@ use self::office::Office;
 use super::bell::Ringer;
 use super::desk::Desk;
 use super::metrics::Scraper;
+use crate::admission::keys::Keys;
 use crate::runtime::unix::{self, Credentials, SocketFile};
 use crate::server::ServerError;
 use crate::server::config::{AdminAddress, ServerConfig};

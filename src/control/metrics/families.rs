@@ -40,7 +40,7 @@ macro_rules! families {
 }
 
 /// Every family, in the order in which it is exported.
-pub static FAMILIES: [Family; 52] = families! {
+pub static FAMILIES: [Family; 53] = families! {
     Gauge "build_info", "Always 1; the label is the version.",
         |out, _| out.whole(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     Gauge "shard_info", "Always 1; how the shard's log writes become durable.",
