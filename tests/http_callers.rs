@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boxoffice::admission::token::{MintedClaims, TokenSigner};
 use boxoffice::cli::exit::ExitCode;
@@ -149,7 +149,7 @@ fn a_buyer_acts_for_the_account_of_the_token() {
 
 /// A sale whose item 1 costs money and whose item 2 is free, for Ann with her token and the shop
 /// with its key, on two shards.
-fn paid_and_free(home: &std::path::Path, buyers_confirm: &str) -> (Server, String) {
+fn paid_and_free(home: &Path, buyers_confirm: &str) -> (Server, String) {
     let [keys, secret] = ["keys", "shop.secret"].map(|name| home.join(name));
     fs::write(&keys, key_line("shop", "buy,admin", "k")).expect("the file can be written");
     fs::write(&secret, SECRET).expect("the file can be written");
@@ -320,10 +320,10 @@ fn a_trusted_proxy_begins_with_its_header() {
 /// Waits for a word in the server's log, whose lines come through a pipe of their own.
 #[track_caller]
 fn assert_log(server: &Server, word: &str) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !server.log().contains(word) {
-        assert!(std::time::Instant::now() < deadline, "{word} is not in {}", server.log());
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        assert!(Instant::now() < deadline, "{word} is not in {}", server.log());
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
