@@ -9,9 +9,10 @@
 //! The manifest is written twice at creation, `creating` before the logs and `ready` behind
 //! them, so that a creation that was cut short is told from a log that went missing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::num::NonZeroU16;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -181,7 +182,11 @@ impl DataDir {
         default_shards: NonZeroU16,
         mut make_log: impl FnMut(&NewLog<'_>) -> io::Result<()>,
     ) -> Result<Self, DataDirError> {
-        fs::create_dir_all(path).map_err(failed(path, "create the directory"))?;
+        // Those of the socket in it may be in the server's group; the logs are the server's alone,
+        // for they name accounts and payments.
+        let mut builder = DirBuilder::new();
+        builder.mode(0o750).recursive(true);
+        builder.create(path).map_err(failed(path, "create the directory"))?;
         // Absolute from here on: not every library opens relative paths.
         let path = &path.canonicalize().map_err(failed(path, "find the directory"))?;
         let lock = lock(path)?;
@@ -206,7 +211,11 @@ impl DataDir {
         for (shard, log_id) in log_ids.iter().enumerate() {
             let shard = ShardIndex(shard as u16);
             let directory = shard_directory(path, shard);
-            fs::create_dir(&directory).map_err(failed(&directory, "create the directory"))?;
+            let mut builder = DirBuilder::new();
+            builder
+                .mode(0o700)
+                .create(&directory)
+                .map_err(failed(&directory, "create the directory"))?;
             make_log(&NewLog { directory: &directory, shard, shards: count, log_id: *log_id })
                 .map_err(failed(&directory, "create a log"))?;
         }
