@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use super::check_config::refuse;
 use super::exit::ExitCode;
-use super::settings::Settings;
 use super::settings::check::read_keys;
 use super::settings::flags::SettingsArgs;
+use super::settings::{RetentionChoice, Settings};
 use super::token::load_token_keys;
 use super::{Failed, end, log, print_line};
 use crate::admission::peer::{Cidr, TrustedProxies};
 use crate::control::{self, Milestone};
 use crate::runtime::{cpu, limits};
-use crate::server::config::{SHARDS_MAX, ServerConfig};
+use crate::server::config::{Retention, SHARDS_MAX, ServerConfig};
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
 use crate::server::space::{Bytes, is_disk_full, space};
@@ -73,6 +73,7 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
     let keys = keys.map_err(|problem| Failed::new(ExitCode::Configuration, problem))?;
     let token_keys = load_token_keys(&settings.token_keys)?;
     let trusted_proxies = trusted_proxies(&settings.trusted_proxies)?;
+    let retention = retention(&settings)?;
     let config = ServerConfig {
         admin: settings.admin_address(),
         data_dir: settings.data_dir,
@@ -88,6 +89,8 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
         proxy_protocol: settings.proxy_protocol,
         cors_origins: settings.cors_origins,
         segment_bytes: settings.segment_bytes,
+        snapshot_every: settings.snapshot_every,
+        retention,
         connections_max: connections_max(settings.connections.get())?,
         idle_timeout: settings.idle_timeout,
         request_timeout: settings.request_timeout,
@@ -106,6 +109,21 @@ fn trusted_proxies(networks: &[String]) -> Result<TrustedProxies, Failed> {
         .collect::<Result<_, _>>()
         .and_then(TrustedProxies::new)
         .map_err(|error| Failed::new(ExitCode::Configuration, error))
+}
+
+fn retention(settings: &Settings) -> Result<Retention, Failed> {
+    let refused = |problem| Err(Failed::new(ExitCode::Configuration, problem));
+    match (settings.retention, &settings.archive_dir) {
+        (RetentionChoice::Keep, None) => Ok(Retention::Keep),
+        (RetentionChoice::Delete, None) => Ok(Retention::Delete),
+        (RetentionChoice::Archive, Some(directory)) => Ok(Retention::Archive(directory.clone())),
+        (RetentionChoice::Archive, None) => {
+            refused("--retention archive needs a directory: name one with --archive-dir")
+        }
+        (_, Some(_)) => {
+            refused("--archive-dir is for --retention archive, and nothing is moved there without")
+        }
+    }
 }
 
 /// Refuses settings that do nothing without another one: who sets them relies on them.
@@ -177,13 +195,12 @@ fn failed(error: &ServerError) -> Failed {
                 ExitCode::ForeignData
             }
             DataDirError::BadManifest { .. } => ExitCode::DamagedLog,
-            DataDirError::Absent { .. }
-            | DataDirError::OtherShards { .. }
-            | DataDirError::Io { .. } => ExitCode::Configuration,
+            DataDirError::Absent { .. } | DataDirError::Io { .. } => ExitCode::Configuration,
         },
         ServerError::Log(error) => match error {
             WalError::Damage { .. }
             | WalError::NotASegment { .. }
+            | WalError::NoSnapshot { .. }
             | WalError::MissingSegment { .. } => ExitCode::DamagedLog,
             WalError::NewerFormat { .. }
             | WalError::ForeignLog { .. }
