@@ -27,8 +27,7 @@ use self::admin::Door;
 use self::bell::{Bell, Ringer};
 use self::desk::Desk;
 use self::metrics::{Scraped, Scraper};
-use self::segments::Preparer;
-pub use self::segments::SEGMENTS_AHEAD;
+use self::segments::{Plan, Preparer};
 use self::snapshots::Snapshotter;
 use crate::model::ShardIndex;
 use crate::runtime::Outbox;
@@ -193,15 +192,20 @@ struct Shard {
 
 impl Plane {
     fn take_over(&mut self, started: Started, fatal: Fatal) -> Result<(), ServerError> {
-        let bytes = self.config.segment_bytes;
+        let plan = Plan {
+            segment_bytes: self.config.segment_bytes,
+            ahead: u64::from(self.config.segments_ahead.get()),
+            shards: started.data_dir.shards(),
+        };
         let logs = started.shards.iter().map(|shard| (&shard.log, &shard.metrics));
         self.snapshotter = Snapshotter::start(&self.config, logs)
             .map_err(ServerError::system("start a thread"))?;
         let mut scraped = Vec::new();
         for StartedShard { index, orders, thread, log, metrics } in started.shards {
             let orders = Rc::new(RefCell::new(orders));
+            let preparer =
+                Preparer::new(log.clone(), Arc::clone(&metrics), Rc::clone(&orders), plan, fatal);
             scraped.push(Scraped::new(index, log.sync, metrics, Rc::clone(&orders)));
-            let preparer = Preparer::new(log, Rc::clone(&orders), bytes, fatal);
             self.shards.push(Shard { orders, preparer, thread });
         }
         self.data_dir = Some(started.data_dir);

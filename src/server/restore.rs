@@ -79,8 +79,7 @@ pub fn restore(directory: &Path, identity: Identity) -> Result<Restored, ServerE
     let first = log_start.map_or(SegmentIndex::FIRST, |start| start.position.segment);
     let storage = FileStorage::open_from(directory, first)?;
     let recovered = recover_from(&storage, Some(identity), log_start, |entry| {
-        engine.apply(entry.record);
-        engine.reclaim();
+        engine.replay(entry.record);
     })?;
     if let Some(torn) = &recovered.torn {
         tracing::warn!(

@@ -166,8 +166,7 @@ fn replay(
     let log = SealedLog { storage, last: sealed, pace: order.pace };
     let start = base.map(|base| base.header.log_start());
     let recovered = recover_from(&log, Some(order.identity), start, |entry| {
-        engine.apply(entry.record);
-        engine.reclaim();
+        engine.replay(entry.record);
     })?;
     let end = recovered.torn.map_or(recovered.end, |torn| torn.start);
     if recovered.torn.is_some() || recovered.end.segment != sealed {

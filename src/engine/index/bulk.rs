@@ -5,15 +5,13 @@
 //! of their hashes first, in two passes that each write to few enough places to stay in the
 //! caches; then every partition is filled where it lies, front to back.
 
-use super::{
-    BUCKETS_MAX, BUCKETS_PER_PAGE, Bucket, DEPTH_MAX, ENTRIES_PER_PAGE, HALF_SLACK, PAGES_MAX,
-    Partition, RowIndex,
-};
+use super::{DEPTH_MAX, ENTRIES_PER_PAGE, Filling, HALF_SLACK, PAGES_MAX, Partition, RowIndex};
 use crate::engine::arena::Arena;
 
-/// Entries per partition on average at most. A partition has room for 896, which is ten standard
-/// deviations more; those that do not fit are inserted afterwards.
-const ENTRIES_PER_PARTITION: usize = 640;
+/// Entries per partition on average at most: a partition that is as full grows by splitting, soon.
+/// There is room for 3,584, so that hashes spread evenly fit; those that do not are inserted
+/// afterwards.
+const ENTRIES_PER_PARTITION: usize = 2_560;
 
 /// The hash bits of the first pass: the places that a core can write to side by side.
 const FIRST_PASS_BITS: u32 = 8;
@@ -92,20 +90,17 @@ impl RowIndex {
             pages: [0; PAGES_MAX],
             page_count: page_count as u8,
             depth: self.depth as u8,
-            entries: own as u16,
+            entries: 0,
         };
-        let mut buckets = [Bucket::EMPTY; BUCKETS_MAX];
+        for page in &mut partition.pages[..page_count] {
+            *page = self.new_page();
+        }
+        let mut filling = Filling::new(partition);
         for entry in &group[..own] {
-            let mut at = partition.home(entry.hash());
-            while !buckets[at as usize].push(entry.hash(), entry.row()) {
-                at = partition.bucket_after(at);
-            }
+            filling.push(entry.hash(), entry.row());
         }
-        let (pages, _) = buckets.as_chunks::<{ BUCKETS_PER_PAGE as usize }>();
-        for (number, page) in partition.pages[..page_count].iter_mut().zip(pages) {
-            *number = self.pages.push(*page);
-        }
-        self.partitions.push(partition);
+        let number = self.partitions.push(partition);
+        self.store(number, filling);
     }
 }
 
@@ -137,6 +132,7 @@ fn divide(from: &[Entry], into: &mut [Entry], skipped: u32, bits: u32) -> Vec<us
 
 #[cfg(test)]
 mod tests {
+    use super::super::{BUCKETS_PER_PAGE, SLOTS_PER_BUCKET};
     use super::*;
 
     fn hash_of(row: u32) -> u32 {
@@ -162,22 +158,22 @@ mod tests {
 
     #[test]
     fn every_row_is_found_at_every_size() {
-        for rows in [0, 1, 639, 640, 641, 1_280, 1_281, 100_000, 400_000] {
+        for rows in [0, 1, 2_559, 2_560, 2_561, 5_120, 5_121, 100_000, 400_000] {
             check(rows, hash_of);
         }
     }
 
     #[test]
     fn a_skewed_share_of_the_hashes_is_inserted_afterwards() {
-        check(5_000, |row| hash_of(row) >> 3);
-        check(1_000, |row| if row < 600 { 7 } else { hash_of(row) });
+        check(20_000, |row| hash_of(row) >> 3);
+        check(10_000, |row| if row < 3_000 { 7 } else { hash_of(row) });
     }
 
     #[test]
     fn it_takes_no_more_room_than_an_index_that_grew() {
         let rows = 300_000;
         let index = RowIndex::build((0..rows).map(|row| Entry::new(hash_of(row), row)).collect());
-        let slots = index.pages.len() * BUCKETS_PER_PAGE * super::super::SLOTS_PER_BUCKET as u32;
+        let slots = index.pages.len() * BUCKETS_PER_PAGE * SLOTS_PER_BUCKET as u32;
         assert!(slots < rows * 14 / 10, "{slots} slots are too many for {rows} entries");
     }
 }
