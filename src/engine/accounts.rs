@@ -11,7 +11,7 @@
 //! ```
 
 use super::arena::Arena;
-use super::index::{Aim, ROW_MAX, RowIndex};
+use super::index::{Aim, Entry, ROW_MAX, RowIndex};
 use super::stock::ItemRow;
 use crate::model::lines::LINES_MAX;
 use crate::model::sale::ITEMS_MAX;
@@ -32,6 +32,11 @@ impl TallyKey {
     pub(super) const fn item(item: ItemRow) -> Self {
         Self(item)
     }
+
+    /// The item whose units are counted; `None` of fences.
+    pub(super) const fn as_item(self) -> Option<ItemRow> {
+        if self.0 == Self::FENCES.0 { None } else { Some(self.0) }
+    }
 }
 
 const IS_LIST: u32 = 1 << 31;
@@ -40,10 +45,10 @@ const INLINE_COUNT_MAX: u32 = (1 << INLINE_COUNT_BITS) - 1;
 const _: () = assert!(ITEMS_MAX <= 1 << (31 - INLINE_COUNT_BITS));
 
 /// Accounts that a sale has at most; a number behind them stands for the operator.
-const ACCOUNTS_MAX: u32 = ROW_MAX;
+pub(super) const ACCOUNTS_MAX: u32 = ROW_MAX;
 
 /// Tallies that a sale has at most, less those of one more order and of the row before it.
-const TALLIES_MAX: u32 = !IS_LIST - LINES_MAX as u32 - 1;
+pub(super) const TALLIES_MAX: u32 = !IS_LIST - LINES_MAX as u32 - 1;
 
 /// The end of a list of tallies; as a row's tally, a list without an entry.
 const END: u32 = u32::MAX;
@@ -93,6 +98,31 @@ impl Accounts {
     pub(super) fn check_room(&self) -> Result<(), Refusal> {
         let has_room = self.rows.len() < ACCOUNTS_MAX && self.tallies.len() < TALLIES_MAX;
         if has_room { Ok(()) } else { Err(Refusal::Overloaded) }
+    }
+
+    /// Adds an account that [`Self::set_index`] makes findable.
+    #[inline]
+    pub(super) fn load(&mut self, id: AccountId, units: u32) -> AccountIndex {
+        self.rows.push(AccountRow { id: halves(id), units, tally: 0 })
+    }
+
+    /// Makes all accounts findable at once.
+    pub(super) fn set_index(&mut self, entries: Vec<Entry>) {
+        self.index = RowIndex::build(entries);
+    }
+
+    /// The tallies of an account that are not zero, in no order.
+    pub(super) fn tallies(&self, account: AccountIndex) -> impl Iterator<Item = (TallyKey, u32)> {
+        let tally = self.rows.at(account).tally;
+        let is_list = tally & IS_LIST != 0;
+        let single = (!is_list).then(|| inline(tally));
+        let mut at = if is_list { list_start(tally) } else { END };
+        let listed = std::iter::from_fn(move || {
+            let row = (at != END).then(|| self.tallies.at(at))?;
+            at = row.next;
+            Some((row.key, row.count))
+        });
+        single.into_iter().chain(listed).filter(|&(_, count)| count > 0)
     }
 
     /// The search that is going to be made for this hash.

@@ -68,12 +68,17 @@ impl Engine {
             assert!(sale.orders.len() == 0, "the terms of a sale with orders are fixed");
             sale.terms = terms;
         } else {
-            let row = self.sales.len() as u32;
-            self.sale_index.insert(self.hash.sale(sale), row);
-            let place = self.by_id.partition_point(|&(id, _)| id < sale);
-            self.by_id.insert(place, (sale, row));
-            self.sales.push(Sale::new(sale, terms));
+            self.add_sale(Sale::new(sale, terms));
         }
+    }
+
+    /// Adds a sale whose id is new.
+    pub(super) fn add_sale(&mut self, sale: Sale) {
+        let row = self.sales.len() as u32;
+        self.sale_index.insert(self.hash.sale(sale.id), row);
+        let place = self.by_id.partition_point(|&(id, _)| id < sale.id);
+        self.by_id.insert(place, (sale.id, row));
+        self.sales.push(sale);
     }
 
     fn apply_sale_state_set(&mut self, set: &SaleStateSet) {

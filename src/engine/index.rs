@@ -22,7 +22,11 @@
 //! partition always has a free slot, where each search ends. There is deliberately no removal,
 //! because no row is ever removed.
 
+mod bulk;
+
 use super::arena::Arena;
+
+pub(super) use bulk::Entry;
 
 const SLOTS_PER_BUCKET: usize = 8;
 const BUCKETS_PER_PAGE: u32 = 64;

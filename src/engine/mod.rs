@@ -15,6 +15,7 @@
 //! | `limits` | the purchase rules, one function each |
 //! | `apply` | carries records out |
 //! | `archive` | forgets a closed sale, and frees its memory a little at a time |
+//! | `export`, `import` | the whole state, as rows that know no index, and back |
 //! | `query` | what a reader sees of one sale |
 //! | `listing` | what a reader sees page by page |
 //! | `sale` | one sale: terms, state, and the tables below |
@@ -41,7 +42,9 @@ mod apply;
 mod archive;
 mod arena;
 mod digest;
+mod export;
 mod hash;
+mod import;
 mod index;
 mod limits;
 mod listing;
@@ -68,6 +71,7 @@ use sale::Sale;
 use wheel::Wheel;
 
 pub use hash::HashSeed;
+pub use import::{ImportError, Importer};
 pub use limits::{FENCES_PER_ACCOUNT_MAX, SALES_MAX};
 pub use listing::ORDERS_SCANNED_MAX;
 pub use query::OrderRef;

@@ -177,9 +177,10 @@ fn place<S: LogStorage>(error: &WalError, segments: &[Segment], storage: &S) -> 
         WalError::NotASegment { file }
         | WalError::ForeignLog { file, .. }
         | WalError::WrongShard { file, .. } => (file, 0),
-        WalError::MissingSegment { .. } | WalError::NewerFormat { .. } | WalError::Io { .. } => {
-            return None;
-        }
+        WalError::MissingSegment { .. }
+        | WalError::NoSnapshot { .. }
+        | WalError::NewerFormat { .. }
+        | WalError::Io { .. } => return None,
     };
     let segment = segments.iter().find(|segment| storage.path(segment.index) == *file)?;
     Some(Position { segment: segment.index, offset })

@@ -53,6 +53,7 @@ pub(super) fn failed(error: &WalError) -> Failed {
     let code = match error {
         WalError::Damage { .. }
         | WalError::NotASegment { .. }
+        | WalError::NoSnapshot { .. }
         | WalError::MissingSegment { .. } => ExitCode::DamagedLog,
         WalError::NewerFormat { .. }
         | WalError::ForeignLog { .. }
