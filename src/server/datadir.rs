@@ -551,7 +551,7 @@ mod tests {
     fn new_shards_replace_the_old_ones_in_one_step() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
-        let (old, new) = begun(path);
+        let (old, _) = begun(path);
         // Until the manifest says so, nothing has changed.
         let opened = open(path, ONE).expect("it opens");
         assert_eq!((&opened.log_ids, ids(path, 1)), (&old, old.clone()));
