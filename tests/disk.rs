@@ -96,8 +96,8 @@ fn ask_until_full(peer: &mut Peer, account: u128) -> Made {
         let asked: Vec<_> = requests
             .iter()
             .map(|request| {
-                let make = if request % 2 == 0 { hold } else { buy };
-                make(intent(SALE, account, *request), &[(1, 1)])
+                let ask = if request % 2 == 0 { hold } else { buy };
+                ask(intent(SALE, account, *request), &[(1, 1)])
             })
             .collect();
         let mut refused = 0;
