@@ -51,6 +51,7 @@ use self::office::Office;
 use super::bell::Ringer;
 use super::desk::Desk;
 use super::metrics::Scraper;
+use crate::admission::keys::Keys;
 use crate::runtime::unix::{self, Credentials, SocketFile};
 use crate::server::ServerError;
 use crate::server::config::{AdminAddress, ServerConfig};
@@ -92,6 +93,9 @@ impl fmt::Display for Peer {
 
 /// A connection that was accepted, on its way to the executor.
 type Accepted = (glommio_socket2::Socket, Peer);
+
+/// The description of administration: `OpenAPI` 3.1.
+pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// The listening end of administration.
 pub struct Door {
