@@ -94,6 +94,9 @@ impl fmt::Display for Peer {
 /// A connection that was accepted, on its way to the executor.
 type Accepted = (glommio_socket2::Socket, Peer);
 
+/// The description of administration: `OpenAPI` 3.1.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
 /// The listening end of administration.
 pub struct Door {
     address: AdminAddress,

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use glommio::sync::Semaphore;
 
-use super::Peer;
 use super::query::Params;
 use super::reply::{Problem, Reply};
 use super::route::{Route, Turn};
@@ -21,6 +20,7 @@ use super::view::{
     AccountOrdersShown, Changed, Definition, ItemBody, ItemDefinition, OrderShown, RestockBody,
     SaleShown, SalesShown, ServerShown, Step, WantedState,
 };
+use super::{OPENAPI, Peer};
 use crate::admission::keys::Keys;
 use crate::control::desk::{Desk, Phase};
 use crate::control::metrics::Scraper;
@@ -102,6 +102,7 @@ impl Office {
             Route::Live => Ok(Reply::text(200, "text/plain", "live\n")),
             Route::Ready => Ok(self.readiness()),
             Route::Metrics => Ok(Reply::text(200, METRICS_TYPE, self.scraper.text().await)),
+            Route::Document => Ok(Reply::text(200, "application/json", OPENAPI)),
             Route::Stats => self.stats().await,
             Route::Sales => self.list(&Params::parse(request.query)?).await,
             Route::Sale(sale) if request.method == Method::Put => {
