@@ -152,6 +152,17 @@ pub fn log_ids(path: &Path) -> Result<Option<Vec<u64>>, DataDirError> {
     read_manifest(path)?.map(|manifest| parse_log_ids(path, &manifest)).transpose()
 }
 
+/// New log ids, one for each shard.
+pub fn new_log_ids(path: &Path, shards: NonZeroU16) -> Result<Vec<u64>, DataDirError> {
+    (0..shards.get()).map(|_| random_id(path)).collect()
+}
+
+/// Makes a data directory of logs that lie there already, durably: the last step of a restore.
+pub fn adopt(path: &Path, log_ids: &[u64]) -> Result<(), DataDirError> {
+    let logs = log_ids.iter().map(|id| format!("{id:016x}")).collect();
+    write_manifest(path, &Manifest { format: FORMAT, state: ManifestState::Ready, logs })
+}
+
 /// Whether a process has the directory. The lock is tried for a moment.
 #[must_use]
 pub fn is_in_use(path: &Path) -> bool {
@@ -199,7 +210,7 @@ impl DataDir {
             refuse_foreign(path)?;
         }
         let count = shards.unwrap_or(default_shards);
-        let log_ids = (0..count.get()).map(|_| random_id(path)).collect::<Result<Vec<_>, _>>()?;
+        let log_ids = new_log_ids(path, count)?;
         let logs = log_ids.iter().map(|id| format!("{id:016x}")).collect();
         let mut manifest = Manifest { format: FORMAT, state: ManifestState::Creating, logs };
         write_manifest(path, &manifest)?;

@@ -4,6 +4,7 @@
 //! DIR/shard-000/00000000000000000001.wal      segments of fixed size, zero-filled before use
 //! DIR/shard-000/00000000000000000002.wal
 //! DIR/shard-000/00000000000000000003.wal.tmp  a segment in preparation; recovery ignores it
+//! DIR/shard-000/00000000000000123456.snap     what all records up to this LSN led to
 //!
 //! segment = [header block] [frame] [frame] … [zeros]     every part starts on a 4 KiB block
 //! frame   = [header] [record] [record] … [zeros]         one group commit
@@ -18,6 +19,8 @@
 //! | `recover`, `read_ahead` | reading a log back: clean end, torn tail or damage |
 //! | `survey`, `bounded` | reading a damaged log as far as it goes, and one that is being written |
 //! | `cut` | giving up the end of a log |
+//! | `restamp` | a copy of a log under another id, up to a record or a time |
+//! | `snapshot` | the state at one LSN, so that a log need not be read from its beginning |
 //! | `storage`, `files` | the trait that recovery reads by, and its form on real files |
 //!
 //! Invariants: LSNs are dense from 1. A frame lies in one segment. A frame names its log, its
@@ -36,26 +39,31 @@ mod files;
 mod frame;
 mod read_ahead;
 mod recover;
+mod restamp;
 mod segment;
+pub mod snapshot;
 mod storage;
 mod survey;
 mod writer;
 
 pub use batch::{Batch, BatchFull};
 pub use bounded::Bounded;
-pub use cut::cut;
+pub use cut::{cut, cut_behind_snapshot};
 pub use error::WalError;
 pub use files::{
     FileStorage, preparation_path, prepare_segment, segment_path, shard_dir, shard_dirs,
 };
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
-pub use recover::{Entry, Recovered, TornTail, log_identity, recover, repair_torn_tail};
+pub use recover::{
+    Entry, LogStart, Recovered, TornTail, log_identity, recover, recover_from, repair_torn_tail,
+};
+pub use restamp::{Restamped, Until, restamp};
 pub use segment::{
     Identity, LogId, Position, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES,
     Segment, SegmentHeader, SegmentIndex,
 };
 pub use storage::LogStorage;
-pub use survey::{Beyond, Part, Survey, segment_header, survey};
+pub use survey::{Beyond, Survey, Surveyed, first_frame, segment_header, survey};
 pub use writer::{LogWriter, NextSegmentNotPrepared, SealedFrame};
 
 /// The unit of every write: the largest sector that disks here have. Frames and segments are

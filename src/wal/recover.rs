@@ -26,6 +26,10 @@
 //! acknowledged. An intact frame outside the chain proves that what lay before it was durable,
 //! and no torn write has a right CRC over content that cannot be.
 //!
+//! A log that begins behind a snapshot ([`recover_from`]) is read from the snapshot's place on; the
+//! segments before it need not be there. An intact frame in that place whose records the snapshot
+//! has already is damage: log and snapshot are not of one history.
+//!
 //! A flipped bit in the last frame looks like a torn write, and no log can tell them apart; in
 //! any earlier frame it is damage. Nothing is changed here; [`repair_torn_tail`] is a call of
 //! its own.
@@ -59,6 +63,21 @@ pub struct Entry<'a> {
     pub record: &'a Record,
 }
 
+/// Where a log goes on behind a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogStart {
+    /// Whose log it is.
+    pub identity: Identity,
+    /// Where the next frame lies, if not first in the segment behind.
+    pub position: Position,
+    /// The LSN of its first record.
+    pub next_lsn: Lsn,
+    /// The CRC of the frame before; 0 where there is none.
+    pub previous_crc: u32,
+    /// The time of the frame before; 0 where there is none.
+    pub last_time: TimeMs,
+}
+
 /// A log that was read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
@@ -74,9 +93,9 @@ pub struct Recovered {
     pub previous_crc: u32,
     /// The time of the last frame; 0 where there is none.
     pub last_time: TimeMs,
-    /// How many frames there are.
+    /// How many frames were read.
     pub frames: u64,
-    /// How many records there are.
+    /// How many records were read.
     pub records: u64,
     /// What an interrupted write left behind the end.
     pub torn: Option<TornTail>,
@@ -104,13 +123,31 @@ pub fn recover<S: LogStorage>(
     expected: Option<Identity>,
     on_record: impl FnMut(Entry<'_>),
 ) -> Result<Recovered, WalError> {
-    let segments = storage.segments().map_err(|source| WalError::Io {
-        path: storage.path(SegmentIndex::FIRST),
+    recover_from(storage, expected, None, on_record)
+}
+
+/// As [`recover`], but reads only what lies behind a snapshot, where `start` says so.
+///
+/// # Panics
+///
+/// Where `start` is of another log than `expected`.
+pub fn recover_from<S: LogStorage>(
+    storage: &S,
+    expected: Option<Identity>,
+    start: Option<LogStart>,
+    on_record: impl FnMut(Entry<'_>),
+) -> Result<Recovered, WalError> {
+    let expected = expected.or(start.map(|start| start.identity));
+    assert!(start.is_none_or(|start| Some(start.identity) == expected), "one log has one id");
+    let first = start.map_or(SegmentIndex::FIRST, |start| start.position.segment);
+    let mut segments = storage.segments().map_err(|source| WalError::Io {
+        path: storage.path(first),
         doing: "list the segments of the log",
         source,
     })?;
-    check_numbering(storage, &segments)?;
-    let mut scan = Scan::new(storage, expected, segments[0], on_record);
+    segments.retain(|segment| segment.index >= first);
+    check_numbering(storage, first, &segments)?;
+    let mut scan = Scan::new(storage, expected, segments[0], start, on_record);
     read_ahead(storage, &segments, |windows| scan.run(windows))?;
     Ok(scan.finish())
 }
@@ -124,9 +161,11 @@ pub fn repair_torn_tail<S: LogStorage>(storage: &S, torn: &TornTail) -> Result<(
     })
 }
 
-/// Whose log it is, by the header of its first segment.
+/// Whose log it is, by the header of the first segment that is there.
 pub fn log_identity<S: LogStorage>(storage: &S) -> Result<Identity, WalError> {
-    let start = Position { segment: SegmentIndex::FIRST, offset: 0 };
+    let first = storage.segments().map(|segments| segments.first().map(|first| first.index));
+    let first = first.ok().flatten().unwrap_or(SegmentIndex::FIRST);
+    let start = Position { segment: first, offset: 0 };
     let file = storage.path(start.segment);
     let mut block = [0; SEGMENT_HEADER_BYTES];
     match storage.read_at(start, &mut block) {
@@ -152,8 +191,12 @@ pub(super) fn decode_header(
     })
 }
 
-fn check_numbering<S: LogStorage>(storage: &S, segments: &[Segment]) -> Result<(), WalError> {
-    let mut index = SegmentIndex::FIRST;
+fn check_numbering<S: LogStorage>(
+    storage: &S,
+    first: SegmentIndex,
+    segments: &[Segment],
+) -> Result<(), WalError> {
+    let mut index = first;
     for segment in segments {
         if segment.index != index {
             break;
@@ -181,6 +224,7 @@ struct Scan<'s, S, F> {
     storage: &'s S,
     on_record: F,
     identity: Option<Identity>,
+    start: Option<LogStart>,
     segment: Segment,
     end: Position,
     next_lsn: Lsn,
@@ -193,16 +237,24 @@ struct Scan<'s, S, F> {
 }
 
 impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
-    fn new(storage: &'s S, expected: Option<Identity>, first: Segment, on_record: F) -> Self {
+    fn new(
+        storage: &'s S,
+        expected: Option<Identity>,
+        first: Segment,
+        start: Option<LogStart>,
+        on_record: F,
+    ) -> Self {
+        let head = Position { segment: first.index, offset: SEGMENT_HEADER_BYTES as u64 };
         Self {
             storage,
             on_record,
             identity: expected,
+            start,
             segment: first,
-            end: Position { segment: first.index, offset: SEGMENT_HEADER_BYTES as u64 },
-            next_lsn: Lsn(1),
-            previous_crc: 0,
-            last_time: TimeMs(0),
+            end: start.map_or(head, |start| start.position),
+            next_lsn: start.map_or(Lsn(1), |start| start.next_lsn),
+            previous_crc: start.map_or(0, |start| start.previous_crc),
+            last_time: start.map_or(TimeMs(0), |start| start.last_time),
             frames: 0,
             records: 0,
             torn: None,
@@ -231,6 +283,7 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
             self.segment_header(window)?;
             at = SEGMENT_HEADER_BYTES;
         }
+        at = at.max(self.bytes_before_start(window));
         let log = self.identity.expect("the first header set it").log;
         while at < window.bytes.len() {
             let offset = window.offset + at as u64;
@@ -249,6 +302,15 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
                     self.previous_crc = crc;
                     at += header.frame_bytes();
                 }
+                Found::Intact(header, _) if self.is_older_than_start(position, &header) => {
+                    let what = format!(
+                        "the log has LSN {} here, and the snapshot before it ends at LSN {}: they \
+                         are not of one history",
+                        header.first_lsn,
+                        self.next_lsn.0 - 1
+                    );
+                    return Err(self.damage(position, what));
+                }
                 Found::Junk | Found::Intact(..) => {
                     self.junk(position, &rest[..BLOCK_BYTES])?;
                     at += BLOCK_BYTES;
@@ -256,6 +318,21 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
             }
         }
         Ok(at)
+    }
+
+    /// How many bytes of the window lie before the place where the log is to be read from.
+    fn bytes_before_start(&self, window: &Window<'_>) -> usize {
+        let start = self.start.map(|start| start.position);
+        let start = start.filter(|start| start.segment == window.segment.index);
+        let before = start.map_or(0, |start| start.offset.saturating_sub(window.offset));
+        before.min(window.bytes.len() as u64) as usize
+    }
+
+    /// Whether a frame lies where the log is to go on, with records that the snapshot has.
+    fn is_older_than_start(&self, position: Position, header: &FrameHeader) -> bool {
+        self.start.is_some_and(|start| start.position == position)
+            && header.segment == position.segment
+            && self.frames == 0
     }
 
     fn segment_header(&mut self, window: &Window<'_>) -> Result<(), WalError> {

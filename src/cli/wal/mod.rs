@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `logs` | finding the logs of a directory: a data directory or a backup |
 //! | `dump`, `record` | showing records |
+//! | `grounds` | the snapshots that a log stands on |
 //! | `verify`, `facts` | the verdict, and what to do next |
 //! | `loss` | what lies behind a cut |
 //! | `truncate` | making the cut |
@@ -12,6 +13,7 @@
 
 mod dump;
 pub(super) mod facts;
+pub(super) mod grounds;
 pub(super) mod logs;
 mod loss;
 mod record;
