@@ -10,13 +10,14 @@
 //!
 //! | layer | owns | may import |
 //! |---|---|---|
+//! | `canary` | planted bugs for tests; nothing, in a build for use | nothing |
 //! | `model` | ids, commands, outcomes, refusals, records: words, no bytes, no I/O | nothing |
 //! | `protocol` | bytes ⇄ model; the one table of refusals and wire codes | `model` |
 //! | `admission` | who may ask, and how much at once | `model` |
-//! | `engine` | the state machine of sales: decides, then applies | `model` |
-//! | `wal` | the log: records, frames, batches, segments, recovery | `model` |
-//! | `runtime` | ring, mailboxes, CPU placement, clock; the only `unsafe` | nothing |
-//! | `server` | the shard | `protocol`, `admission`, `engine`, `wal`, `model`, `runtime` |
+//! | `engine` | the state machine of sales: decides, then applies | `model`, `canary` |
+//! | `wal` | the log: records, frames, batches, segments, recovery, snapshots | `model`, `canary` |
+//! | `runtime` | ring, mailboxes, CPU placement, clock; the only `unsafe` | `canary` |
+//! | `server` | shards | `protocol`, `admission`, `engine`, `wal`, `model`, `runtime`, `canary` |
 //! | `control` | the cold plane: what is slow, rare or sequential | `server` and what it may |
 //! | `audit` | an independent judge, from log and snapshots alone | `wal`, `model` |
 //! | `client` | the SDK | `protocol`, `model` |
@@ -25,6 +26,7 @@
 //! | `bench/main.rs` | `boxoffice-bench` | `client`, `load`, `protocol`, `model`, `runtime` |
 //! | `bench/memory.rs` | bytes of memory for an order | `engine`, `model` |
 //! | `bench/log.rs` | appending, recovery, audit | `wal`, `audit`, `engine`, `runtime`, `model` |
+//! | `bench/restart.rs` | snapshots, and a start from them | `server`, `engine`, `wal`, `runtime`, `model` |
 //! | `bench/protocol.rs` | encoding and decoding | `protocol`, `model` |
 //! | `bench/token.rs` | checking buyers' tokens | `admission`, `model` |
 //!
@@ -43,7 +45,7 @@
 //!     ┌─ the ring ─┐                       apply            waits for signals
 //!     │ completions│                         │
 //!     │ submissions│                         ▼              starts and stops the shards
-//!     └────────────┘       parked     batch being filled
+//!     └────────────┘       parked     batch being filled   has snapshots made
 //!        │       ▲         answers           │  one batch      │            ▲
 //!        ▼       └────┐       ▲              ▼  in flight      │ messages   │ published
 //!     bytes out ◀─ encode ◀── durable ◀── log on disk          ▼            │ numbers
@@ -99,6 +101,8 @@
 pub mod admission;
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
+pub mod canary;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]

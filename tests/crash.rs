@@ -206,8 +206,11 @@ fn cut_last_frame(data_dir: &Path, shard: u16) {
 fn what_was_acknowledged_survives_kills_and_happens_once() {
     let rounds = setting("BOXOFFICE_CRASH_ROUNDS").unwrap_or(8);
     let mut random = Random(seed());
-    let mut server =
-        Server::start_with(|serve| serve.with_shards(2).with("--segment-bytes", SEGMENT_BYTES));
+    // Each complete segment becomes a snapshot, so that kills meet the making of many.
+    let mut server = Server::start_with(|serve| {
+        let serve = serve.with_shards(2).with("--segment-bytes", SEGMENT_BYTES);
+        serve.with("--snapshot-every", "1")
+    });
     let mut peer = Peer::connect(server.address());
     for sale in SALES {
         peer.open_sale(sale, SaleTerms::default(), &STOCK);

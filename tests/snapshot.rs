@@ -1,5 +1,6 @@
 //! The snapshot format: golden bytes, and that nothing but what was written is ever read.
 
+use std::fmt::Write;
 use std::num::NonZeroU16;
 
 use boxoffice::model::snapshot::{
@@ -154,10 +155,12 @@ fn from_hex(text: &str) -> Vec<u8> {
 }
 
 fn to_hex(bytes: &[u8]) -> String {
-    let lines = bytes
-        .chunks(48)
-        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n");
-    lines.collect()
+    let mut text = String::new();
+    for line in bytes.chunks(48) {
+        line.iter().for_each(|byte| write!(text, "{byte:02x}").expect("memory takes it"));
+        text.push('\n');
+    }
+    text
 }
 
 #[test]

@@ -172,11 +172,14 @@ impl Judge<'_> {
         let dir = storage.path(SegmentIndex::FIRST);
         let mut files = snapshots(dir.parent().expect("a segment lies in a directory"))
             .map_err(io("list the snapshots"))?;
-        if segments.first().is_none_or(|first| first.index == SegmentIndex::FIRST) {
+        let first = segments.first().map_or(SegmentIndex::FIRST, |first| first.index);
+        if first == SegmentIndex::FIRST {
             return Ok((None, files));
         }
         while let Some(file) = files.pop() {
             match self.load(&file) {
+                // What came behind it is gone, too.
+                Ok(header) if header.position.segment < first => self.sales.clear(),
                 Ok(header) => {
                     self.note(&file, true, None);
                     (self.last, self.last_time) = (header.last_lsn, header.last_time);
@@ -248,7 +251,7 @@ impl Judge<'_> {
         file: &SnapshotFile,
         mut on_sale: impl FnMut(&Self, Loaded),
     ) -> Result<SnapshotHeader, SnapshotError> {
-        let mut reader = open_snapshot(file)?;
+        let mut reader = open_snapshot(file, |file| file)?;
         let header = *reader.header();
         if header.identity != self.identity {
             let what = "it belongs to another log".to_owned();

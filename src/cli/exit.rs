@@ -40,11 +40,15 @@ pub enum ExitCode {
     Refused = 12,
     /// `wal verify` found what an interrupted write left; the next start removes it.
     TornTail = 13,
+    /// The log has no room on the disk; what was acknowledged before is safe.
+    NoRoom = 14,
+    /// The log could not be read; nothing was changed.
+    CannotRead = 15,
 }
 
 impl ExitCode {
     /// Every code, by number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -59,6 +63,8 @@ impl ExitCode {
         Self::NoServer,
         Self::Refused,
         Self::TornTail,
+        Self::NoRoom,
+        Self::CannotRead,
     ];
 
     /// The number.
@@ -89,6 +95,8 @@ impl ExitCode {
             Self::TornTail => {
                 "`wal verify`: only an interrupted write, which the next start removes"
             }
+            Self::NoRoom => "the log has no room on the disk; what was acknowledged is safe",
+            Self::CannotRead => "the log could not be read; nothing was changed",
         }
     }
 }

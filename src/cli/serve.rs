@@ -1,20 +1,21 @@
 //! `boxoffice serve`: from flags to a running server.
 
+use std::io::ErrorKind;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::check_config::refuse;
 use super::exit::ExitCode;
-use super::settings::Settings;
 use super::settings::check::read_keys;
 use super::settings::flags::SettingsArgs;
+use super::settings::{RetentionChoice, Settings};
 use super::token::load_token_keys;
 use super::{Failed, end, log, print_line};
 use crate::admission::peer::{Cidr, TrustedProxies};
 use crate::control::{self, Milestone};
 use crate::runtime::{cpu, limits};
-use crate::server::config::{SHARDS_MAX, ServerConfig};
+use crate::server::config::{Retention, SHARDS_MAX, ServerConfig};
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
 use crate::server::space::{Bytes, is_disk_full, space};
@@ -58,7 +59,7 @@ fn full(config: &ServerConfig, error: &ServerError) -> Failed {
         },
     );
     Failed::new(
-        ExitCode::DiskFailed,
+        ExitCode::NoRoom,
         format_args!(
             "no room in the data directory {}: {room} ({error}); free some space, or name \
              another --data-dir; what was acknowledged is safe",
@@ -73,6 +74,7 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
     let keys = keys.map_err(|problem| Failed::new(ExitCode::Configuration, problem))?;
     let token_keys = load_token_keys(&settings.token_keys)?;
     let trusted_proxies = trusted_proxies(&settings.trusted_proxies)?;
+    let retention = retention(&settings)?;
     let config = ServerConfig {
         admin: settings.admin_address(),
         data_dir: settings.data_dir,
@@ -84,10 +86,14 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
         token_keys: token_keys.map(Arc::new),
         token_issuer: settings.token_issuer,
         token_audience: settings.token_audience,
+        buyers_confirm: settings.buyers_confirm,
         trusted_proxies,
         proxy_protocol: settings.proxy_protocol,
         cors_origins: settings.cors_origins,
         segment_bytes: settings.segment_bytes,
+        segments_ahead: settings.segments_ahead,
+        snapshot_every: settings.snapshot_every,
+        retention,
         connections_max: connections_max(settings.connections.get())?,
         idle_timeout: settings.idle_timeout,
         request_timeout: settings.request_timeout,
@@ -108,6 +114,21 @@ fn trusted_proxies(networks: &[String]) -> Result<TrustedProxies, Failed> {
         .map_err(|error| Failed::new(ExitCode::Configuration, error))
 }
 
+fn retention(settings: &Settings) -> Result<Retention, Failed> {
+    let refused = |problem| Err(Failed::new(ExitCode::Configuration, problem));
+    match (settings.retention, &settings.archive_dir) {
+        (RetentionChoice::Keep, None) => Ok(Retention::Keep),
+        (RetentionChoice::Delete, None) => Ok(Retention::Delete),
+        (RetentionChoice::Archive, Some(directory)) => Ok(Retention::Archive(directory.clone())),
+        (RetentionChoice::Archive, None) => {
+            refused("--retention archive needs a directory: name one with --archive-dir")
+        }
+        (_, Some(_)) => {
+            refused("--archive-dir is for --retention archive, and nothing is moved there without")
+        }
+    }
+}
+
 /// Refuses settings that do nothing without another one: who sets them relies on them.
 fn refuse_idle_settings(config: &ServerConfig) -> Result<(), Failed> {
     let has_token_keys = config.token_keys.is_some();
@@ -115,6 +136,8 @@ fn refuse_idle_settings(config: &ServerConfig) -> Result<(), Failed> {
         "--token-issuer checks no token without a key: name one with --token-key"
     } else if config.token_audience.is_some() && !has_token_keys {
         "--token-audience checks no token without a key: name one with --token-key"
+    } else if config.buyers_confirm && !has_token_keys {
+        "--buyers-confirm lets nobody confirm without a token's key: name one with --token-key"
     } else if config.proxy_protocol && config.trusted_proxies.is_empty() {
         "--proxy-protocol believes nobody without a trusted proxy: name one with --trusted-proxy"
     } else {
@@ -177,18 +200,20 @@ fn failed(error: &ServerError) -> Failed {
                 ExitCode::ForeignData
             }
             DataDirError::BadManifest { .. } => ExitCode::DamagedLog,
-            DataDirError::Absent { .. }
-            | DataDirError::OtherShards { .. }
-            | DataDirError::Io { .. } => ExitCode::Configuration,
+            DataDirError::Absent { .. } | DataDirError::Io { .. } => ExitCode::Configuration,
         },
         ServerError::Log(error) => match error {
             WalError::Damage { .. }
             | WalError::NotASegment { .. }
+            | WalError::NoSnapshot { .. }
             | WalError::MissingSegment { .. } => ExitCode::DamagedLog,
             WalError::NewerFormat { .. }
             | WalError::ForeignLog { .. }
             | WalError::WrongShard { .. } => ExitCode::ForeignData,
-            WalError::Io { .. } => ExitCode::Failure,
+            WalError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                ExitCode::Configuration
+            }
+            WalError::Io { .. } => ExitCode::CannotRead,
         },
         ServerError::NeedsKeys { .. } | ServerError::NoSuchCpu { .. } | ServerError::Cors(_) => {
             ExitCode::Configuration
@@ -197,6 +222,7 @@ fn failed(error: &ServerError) -> Failed {
             ExitCode::Environment
         }
         ServerError::Listen { .. } | ServerError::AdminSocket { .. } => ExitCode::CannotListen,
+        ServerError::Prepare { .. } if is_disk_full(error) => ExitCode::NoRoom,
         ServerError::LogWrite { .. } | ServerError::Prepare { .. } => ExitCode::DiskFailed,
         ServerError::Ring(_) | ServerError::System { .. } => ExitCode::Failure,
     };

@@ -1,7 +1,7 @@
 //! The cold plane: one glommio executor for what is slow, rare or sequential.
 //!
-//! It starts the shards, serves administration, prepares log segments before they are needed, and
-//! stops the server on a signal. It never touches a shard's state: orders go out by mailbox,
+//! It starts the shards, serves administration, prepares log segments before they are needed, has
+//! snapshots made by a thread of its own, and stops the server on a signal. It never touches a shard's state: orders go out by mailbox,
 //! reports come in by a channel, and a bell wakes it. All that the project uses of glommio is in
 //! this module.
 
@@ -10,6 +10,7 @@ mod bell;
 mod desk;
 pub mod metrics;
 mod segments;
+pub mod snapshots;
 
 use std::cell::RefCell;
 use std::io;
@@ -26,8 +27,8 @@ use self::admin::Door;
 use self::bell::{Bell, Ringer};
 use self::desk::Desk;
 use self::metrics::{Scraped, Scraper};
-use self::segments::Preparer;
-pub use self::segments::SEGMENTS_AHEAD;
+use self::segments::{Plan, Preparer};
+use self::snapshots::Snapshotter;
 use crate::model::ShardIndex;
 use crate::runtime::Outbox;
 use crate::server::ServerError;
@@ -96,7 +97,9 @@ async fn run(
     let (reports_sender, reports) = mpsc::channel();
     let starting = Starting::spawn(Arc::clone(&config), opened, reports_sender, ringer()?, fatal)?;
     let (shards, data_dir) = (Vec::new(), None);
-    let mut plane = Plane { config, desk, scraper, reports, shards, data_dir, busy: 0 };
+    let snapshotter = None;
+    let mut plane =
+        Plane { config, desk, scraper, reports, shards, snapshotter, data_dir, busy: 0 };
     let mut starting = Some(starting);
     loop {
         bell.heard().await.map_err(ServerError::system("listen to the control plane's bell"))?;
@@ -104,7 +107,7 @@ async fn run(
         if let Some(started) = starting.as_ref().and_then(Starting::poll) {
             let started = started?;
             announce(Milestone::Serving(&started));
-            plane.take_over(started, fatal);
+            plane.take_over(started, fatal)?;
             starting = None;
         }
         plane.take_reports();
@@ -174,6 +177,7 @@ struct Plane {
     scraper: Rc<Scraper>,
     reports: Receiver<Report>,
     shards: Vec<Shard>,
+    snapshotter: Option<Snapshotter>,
     /// Locked until the last shard has ended.
     data_dir: Option<DataDir>,
     /// Shards that have not drained.
@@ -187,19 +191,28 @@ struct Shard {
 }
 
 impl Plane {
-    fn take_over(&mut self, started: Started, fatal: Fatal) {
-        let bytes = self.config.segment_bytes;
+    fn take_over(&mut self, started: Started, fatal: Fatal) -> Result<(), ServerError> {
+        let plan = Plan {
+            segment_bytes: self.config.segment_bytes,
+            ahead: u64::from(self.config.segments_ahead.get()),
+            shards: started.data_dir.shards(),
+        };
+        let logs = started.shards.iter().map(|shard| (&shard.log, &shard.metrics));
+        self.snapshotter = Snapshotter::start(&self.config, logs)
+            .map_err(ServerError::system("start a thread"))?;
         let mut scraped = Vec::new();
         for StartedShard { index, orders, thread, log, metrics } in started.shards {
             let orders = Rc::new(RefCell::new(orders));
+            let preparer =
+                Preparer::new(log.clone(), Arc::clone(&metrics), Rc::clone(&orders), plan, fatal);
             scraped.push(Scraped::new(index, log.sync, metrics, Rc::clone(&orders)));
-            let preparer = Preparer::new(log, Rc::clone(&orders), bytes, fatal);
             self.shards.push(Shard { orders, preparer, thread });
         }
         self.data_dir = Some(started.data_dir);
         self.busy = self.shards.len();
         self.desk.open(self.shards.iter().map(|shard| Rc::clone(&shard.orders)));
         self.scraper.open(scraped);
+        Ok(())
     }
 
     fn take_reports(&mut self) {
@@ -207,6 +220,9 @@ impl Plane {
             match report {
                 Report::SegmentReached(shard, segment) => {
                     self.preparer(shard).reached(segment);
+                    if let Some(snapshotter) = &self.snapshotter {
+                        snapshotter.reached(shard, segment);
+                    }
                 }
                 Report::Starved(shard) => self.preparer(shard).starved(),
                 Report::Answered(id, frames) => self.desk.answered(id, &frames),
@@ -238,6 +254,9 @@ impl Plane {
         }
         for shard in self.shards {
             shard.thread.join().expect("a shard's panic ends the process");
+        }
+        if let Some(snapshotter) = self.snapshotter {
+            snapshotter.stop();
         }
     }
 }

@@ -1,11 +1,13 @@
-//! Files for direct I/O.
+//! Files for direct I/O, and files that are to be read from the disk.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Advice, OFlags, fadvise};
+
+use crate::canary::{Canary, planted};
 
 /// How a write becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +18,36 @@ pub enum SyncMethod {
     Flush,
 }
 
+impl SyncMethod {
+    /// The flags of a file that is written so.
+    fn flags(self) -> OFlags {
+        match self {
+            _ if planted(Canary::SkipSync) => OFlags::empty(),
+            Self::DataSync => OFlags::DIRECT | OFlags::DSYNC,
+            Self::Flush => OFlags::DIRECT,
+        }
+    }
+
+    /// Whether each write is followed by an `fdatasync`.
+    pub(super) fn flushes(self) -> bool {
+        self == Self::Flush && !planted(Canary::SkipSync)
+    }
+
+    /// Whether a write that has ended is on the disk, whatever happens then.
+    #[must_use]
+    pub fn is_durable(self) -> bool {
+        self.flags().contains(OFlags::DSYNC) || self.flushes()
+    }
+}
+
 /// Opens an existing file for direct writes that become durable by `method`.
 pub fn open_direct(path: &Path, method: SyncMethod) -> io::Result<File> {
-    let flags = match method {
-        SyncMethod::DataSync => OFlags::DIRECT | OFlags::DSYNC,
-        SyncMethod::Flush => OFlags::DIRECT,
-    };
-    OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path)
+    let flags = method.flags().bits().cast_signed();
+    OpenOptions::new().write(true).custom_flags(flags).open(path)
+}
+
+/// Lets the kernel forget what it keeps of a file in memory, so that the next read is of the disk.
+/// Only a hint: what is being written, or mapped by others, stays.
+pub fn drop_cached(file: &File) {
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
 }

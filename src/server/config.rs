@@ -39,8 +39,18 @@ pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// The default of `--send-timeout`.
 pub const SEND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
+/// The default of `--segments-ahead`: with the default size, 256 MiB of zeros that are written
+/// while nobody is in a hurry. Writing them in the midst of a rush takes 8 % of a shard's CPU.
+pub const SEGMENTS_AHEAD_DEFAULT: NonZeroU16 = NonZeroU16::new(4).expect("it is not zero");
+
+/// The most of `--segments-ahead`. Each is an open file.
+pub const SEGMENTS_AHEAD_MAX: u16 = 64;
+
 /// The smallest segment that holds the largest frame.
 pub const SEGMENT_BYTES_LEAST: u64 = (SEGMENT_HEADER_BYTES + FRAME_BYTES_MAX) as u64;
+
+/// The default of `--snapshot-every`: a start replays as much in about a second.
+pub const SNAPSHOT_EVERY_DEFAULT: u64 = 128 << 20;
 
 /// The default of `--log`.
 pub const LOG_LEVEL_DEFAULT: tracing::Level = tracing::Level::INFO;
@@ -73,12 +83,21 @@ pub struct ServerConfig {
     pub token_issuer: Option<String>,
     /// What the audience of a token must be or contain; anything unless given.
     pub token_audience: Option<String>,
+    /// Whether a buyer's token is enough to confirm, buy and cancel what costs money; otherwise
+    /// that takes an API key.
+    pub buyers_confirm: bool,
     /// The proxies whose word on a client's address counts; none by default.
     pub trusted_proxies: TrustedProxies,
     /// Whether each HTTP connection of a trusted proxy starts with a PROXY protocol header.
     pub proxy_protocol: bool,
     /// The size of a log segment; at least [`SEGMENT_BYTES_LEAST`].
     pub segment_bytes: u64,
+    /// How many segments of each log are prepared before they are needed, at most.
+    pub segments_ahead: NonZeroU16,
+    /// How much of a shard's log is sealed before its next snapshot, in bytes; zero makes none.
+    pub snapshot_every: u64,
+    /// What becomes of log segments that no start needs any more.
+    pub retention: Retention,
     /// The most connections at once, over all shards.
     pub connections_max: usize,
     /// A connection that sends no whole request for so long is closed.
@@ -123,6 +142,18 @@ impl fmt::Display for AdminAddress {
             Self::Tcp(address) => address.fmt(f),
         }
     }
+}
+
+/// What becomes of log segments that two snapshots cover.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Retention {
+    /// They stay: payment references are in the log alone.
+    #[default]
+    Keep,
+    /// They are deleted.
+    Delete,
+    /// They are moved into this directory.
+    Archive(PathBuf),
 }
 
 /// In which form the log goes out.

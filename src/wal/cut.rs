@@ -30,12 +30,13 @@ pub fn cut(dir: &Path, end: Position, segment: Segment) -> Result<(), WalError> 
     remove_from(dir, &storage, segment.index.next())
 }
 
-/// Ends the log in `dir` with its snapshot: the segment in which it goes on is made anew, of so
-/// many bytes. Until that is done, the log lacks this segment, and no server starts.
+/// Ends the log in `dir` with its snapshot, and begins it there: every segment goes, and the one
+/// in which the log goes on is made anew, of so many bytes. Until that is done, the log lacks this
+/// segment, and no server starts.
 pub fn cut_behind_snapshot(dir: &Path, start: &LogStart, bytes: u64) -> Result<(), WalError> {
     let storage = FileStorage::open_read_only(dir)?;
     let index = start.position.segment;
-    remove_from(dir, &storage, index)?;
+    remove_from(dir, &storage, SegmentIndex::FIRST)?;
     // The place where the log goes on must lie in the segment.
     let bytes = bytes.max(start.position.offset);
     prepare_segment(dir, start.identity, Segment { index, bytes })

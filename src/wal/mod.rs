@@ -16,6 +16,7 @@
 //! | `codec` | the bytes of a record |
 //! | `frame`, `segment` | the bytes of a frame, and of a segment's header |
 //! | `batch`, `writer` | filling a frame, LSNs, where the frame goes, what is durable |
+//! | `room` | how much can still be logged |
 //! | `recover`, `read_ahead` | reading a log back: clean end, torn tail or damage |
 //! | `survey`, `bounded` | reading a damaged log as far as it goes, and one that is being written |
 //! | `cut` | giving up the end of a log |
@@ -40,6 +41,7 @@ mod frame;
 mod read_ahead;
 mod recover;
 mod restamp;
+mod room;
 mod segment;
 pub mod snapshot;
 mod storage;
@@ -58,6 +60,7 @@ pub use recover::{
     Entry, LogStart, Recovered, TornTail, log_identity, recover, recover_from, repair_torn_tail,
 };
 pub use restamp::{Restamped, Until, restamp};
+pub use room::{RECORD_COST_MAX, frame_cost, segment_room};
 pub use segment::{
     Identity, LogId, Position, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES,
     Segment, SegmentHeader, SegmentIndex,

@@ -2,14 +2,14 @@
 //!
 //! # Terms
 //!
-//! - *intact frame*: magic, log id and version are right, and the CRC fits.
+//! - *intact frame*: magic, log id and version are right, and the CRC fits. A *stray* one has a
+//!   right CRC, but is of another log or of no format.
 //! - *the chain*: an intact frame continues it if it lies where the frame before ended (or first
 //!   in the next segment), was written for this segment, has the expected LSN and the CRC of the
 //!   frame before, and its time does not go back.
 //! - *the end*: where the last frame of the chain ended. The next frame goes there, or first
 //!   into the next segment where it does not fit.
-//! - *junk*: a block that is neither zero nor the start of an intact frame that has a record of
-//!   LSN ≥ expected. So stale frames (of another log, or of records that the chain has) are junk.
+//! - *junk*: a block that is neither zero nor the start of a whole frame, be it of another log.
 //!
 //! # The verdict
 //!
@@ -18,21 +18,31 @@
 //! | zeros only | clean end |
 //! | junk within reach of one write | torn tail: zero it, go on |
 //! | junk anywhere else | damage: no write ever went there |
-//! | an intact frame with a record of LSN ≥ expected, outside the chain | damage |
+//! | an intact frame outside the chain, or a stray one | damage |
 //! | a frame of the chain with impossible padding, count or records | damage |
 //!
 //! *Within reach of one write* is in one segment, and no further than the largest frame from the
 //! place where the next frame goes: one frame is in flight at most, and it was never
-//! acknowledged. An intact frame outside the chain proves that what lay before it was durable,
-//! and no torn write has a right CRC over content that cannot be.
+//! acknowledged. A later frame outside the chain proves that what lay before it was durable; a
+//! stale or a stray one was written to the wrong place, perhaps over the last frame; and no torn
+//! write has a right CRC over content that cannot be.
 //!
 //! A log that begins behind a snapshot ([`recover_from`]) is read from the snapshot's place on; the
 //! segments before it need not be there. An intact frame in that place whose records the snapshot
 //! has already is damage: log and snapshot are not of one history.
 //!
 //! A flipped bit in the last frame looks like a torn write, and no log can tell them apart; in
-//! any earlier frame it is damage. Nothing is changed here; [`repair_torn_tail`] is a call of
-//! its own.
+//! any earlier frame it is damage. Nor can a log know of files behind its end that are gone.
+//! Nothing is changed here; [`repair_torn_tail`] is a call of its own.
+//!
+//! # Every case
+//!
+//! *clean*: all of the chain is handed out, and the log goes on behind it. *torn*: likewise, once
+//! what lies behind the end is zeroed. Any other outcome is that [`WalError`]; nothing is changed,
+//! and what was handed out before is a prefix of the log. `tests/recovery_cases.rs` reads this
+//! table and makes each case; the loops of `tests/exhaustive.rs` judge by it.
+//!
+#![doc = include_str!("recovery_cases.md")]
 
 use std::path::PathBuf;
 
@@ -46,6 +56,7 @@ use super::segment::{
 };
 use super::storage::LogStorage;
 use super::{BLOCK_BYTES, FORMAT_VERSION};
+use crate::canary::{Canary, planted};
 use crate::model::{Lsn, Record, TimeMs};
 
 /// A record as recovery hands it out.
@@ -217,6 +228,8 @@ pub(super) enum Found {
     Incomplete,
     /// An intact frame of a newer version.
     Newer(u16),
+    /// A whole frame that this log never has.
+    Stray,
     Intact(FrameHeader, u32),
 }
 
@@ -296,11 +309,9 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
                     let file = self.storage.path(position.segment);
                     return Err(WalError::NewerFormat { file, found, supported: FORMAT_VERSION });
                 }
-                Found::Intact(header, crc) if self.is_relevant(&header) => {
-                    self.check_chain(position, &header)?;
-                    self.accept(window.segment, position, &header, rest)?;
-                    self.previous_crc = crc;
-                    at += header.frame_bytes();
+                Found::Stray => {
+                    let what = "a frame that is none of this log's was written here";
+                    return Err(self.damage(position, what.into()));
                 }
                 Found::Intact(header, _) if self.is_older_than_start(position, &header) => {
                     let what = format!(
@@ -311,7 +322,13 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
                     );
                     return Err(self.damage(position, what));
                 }
-                Found::Junk | Found::Intact(..) => {
+                Found::Intact(header, crc) => {
+                    self.check_chain(position, &header)?;
+                    self.accept(window.segment, position, &header, rest)?;
+                    self.previous_crc = crc;
+                    at += header.frame_bytes();
+                }
+                Found::Junk => {
                     self.junk(position, &rest[..BLOCK_BYTES])?;
                     at += BLOCK_BYTES;
                 }
@@ -332,6 +349,7 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
     fn is_older_than_start(&self, position: Position, header: &FrameHeader) -> bool {
         self.start.is_some_and(|start| start.position == position)
             && header.segment == position.segment
+            && self.is_stale(header)
             && self.frames == 0
     }
 
@@ -344,6 +362,12 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
         }
         let header = decode_header(window.bytes, file(), self.next_lsn)?;
         let (found, expected) = (header.identity, *self.identity.get_or_insert(header.identity));
+        if planted(Canary::AcceptStaleSegment) {
+            if index != self.segment.index {
+                self.prepared.push(window.segment);
+            }
+            return Ok(());
+        }
         if found.log != expected.log {
             return Err(WalError::ForeignLog {
                 file: file(),
@@ -368,10 +392,10 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
         Ok(())
     }
 
-    /// Whether the frame has a record that the chain does not have yet, or claims to have none,
-    /// which no frame does.
-    fn is_relevant(&self, header: &FrameHeader) -> bool {
-        header.first_lsn.0.saturating_add(u64::from(header.records.max(1))) > self.next_lsn.0
+    /// Whether the chain has every record of the frame already. One that claims to have none,
+    /// which no frame does, counts as one.
+    fn is_stale(&self, header: &FrameHeader) -> bool {
+        header.first_lsn.0.saturating_add(u64::from(header.records.max(1))) <= self.next_lsn.0
     }
 
     /// Whether a frame at `position` is where the writer puts the next one.
@@ -382,6 +406,13 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
     }
 
     fn check_chain(&self, position: Position, header: &FrameHeader) -> Result<(), WalError> {
+        if self.is_stale(header) {
+            let what = format!(
+                "an earlier frame, with LSN {}, was written here a second time",
+                header.first_lsn
+            );
+            return Err(self.damage(position, what));
+        }
         let (lsn, next) = (header.first_lsn, self.next_lsn);
         if self.torn.is_some() || !self.is_next_position(position) || lsn != next {
             let what = format!(
@@ -422,13 +453,15 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
             let record_position = Position { offset: position.offset + at as u64, ..position };
             let (record, bytes) = codec::decode(&frame[at..used])
                 .map_err(|error| self.damage(record_position, error.to_string()))?;
-            (self.on_record)(Entry {
-                lsn: self.next_lsn,
-                time: header.time,
-                position: record_position,
-                frame: position,
-                record: &record,
-            });
+            if !(planted(Canary::SkipRecord) && matches!(record, Record::Extended(_))) {
+                (self.on_record)(Entry {
+                    lsn: self.next_lsn,
+                    time: header.time,
+                    position: record_position,
+                    frame: position,
+                    record: &record,
+                });
+            }
             self.next_lsn = self.next_lsn.next();
             at += bytes;
             records += 1;
@@ -494,12 +527,14 @@ pub(super) fn find(rest: &[u8], log: LogId, segment_rest: u64) -> Found {
         return if is_zero(&rest[..BLOCK_BYTES]) { Found::Zeros } else { Found::Junk };
     };
     let frame_bytes = candidate.header.frame_bytes();
-    if candidate.header.log != log || frame_bytes as u64 > segment_rest {
+    if frame_bytes as u64 > segment_rest {
         Found::Junk
     } else if frame_bytes > rest.len() {
         Found::Incomplete
-    } else if candidate.version == 0 || !candidate.is_intact(rest) {
+    } else if !candidate.is_intact(rest) {
         Found::Junk
+    } else if candidate.header.log != log || candidate.version == 0 {
+        Found::Stray
     } else if candidate.version > FORMAT_VERSION {
         Found::Newer(candidate.version)
     } else {

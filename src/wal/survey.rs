@@ -215,9 +215,10 @@ fn place<S: LogStorage>(error: &WalError, segments: &[Segment], storage: &S) -> 
         WalError::NotASegment { file }
         | WalError::ForeignLog { file, .. }
         | WalError::WrongShard { file, .. } => (file, 0),
-        WalError::MissingSegment { .. } | WalError::NewerFormat { .. } | WalError::Io { .. } => {
-            return None;
-        }
+        WalError::MissingSegment { .. }
+        | WalError::NoSnapshot { .. }
+        | WalError::NewerFormat { .. }
+        | WalError::Io { .. } => return None,
     };
     let segment = segments.iter().find(|segment| storage.path(segment.index) == *file)?;
     Some(Position { segment: segment.index, offset })
@@ -263,7 +264,7 @@ impl<F: FnMut(Surveyed<'_>)> Salvage<'_, F> {
                     self.frame(Position { segment: window.segment.index, offset }, &header, rest);
                     at += header.frame_bytes();
                 }
-                Found::Zeros | Found::Junk | Found::Newer(_) => at += BLOCK_BYTES,
+                Found::Zeros | Found::Junk | Found::Stray | Found::Newer(_) => at += BLOCK_BYTES,
             }
         }
         at

@@ -42,8 +42,11 @@ use super::exit::ExitCode;
 /// A file or directory that cannot be used, as the program ends with it.
 fn system(path: &Path, doing: impl Display, source: &io::Error, way_out: &str) -> Failed {
     let code = match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCode::DiskFailed,
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ExitCode::Configuration,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCode::NoRoom,
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::PermissionDenied => ExitCode::Configuration,
         _ => ExitCode::Failure,
     };
     Failed::new(code, format_args!("{}: cannot {doing}: {source}; {way_out}", path.display()))

@@ -225,7 +225,7 @@ fn copy_snapshot(snapshot: &Snapshot, header: &SnapshotHeader, dir: &Path) -> io
         SnapshotError::Io(error) => error,
         other => io::Error::other(other),
     };
-    let mut reader = open_snapshot(&snapshot.file).map_err(io)?;
+    let mut reader = open_snapshot(&snapshot.file, |file| file).map_err(io)?;
     let file = File::create(snapshot_path(dir, header.last_lsn))?;
     let mut writer = SnapshotWriter::new(io::BufWriter::with_capacity(1 << 20, file), header)?;
     while let Some(part) = reader.next_part().map_err(io)? {

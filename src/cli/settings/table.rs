@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Settings;
 use super::kind::Kind;
+use super::{RetentionChoice, Settings};
 use crate::runtime::cpu;
-use crate::server::config::{AdminAddress, LogFormat, SEGMENT_BYTES_LEAST, SHARDS_MAX};
+use crate::server::config::{
+    AdminAddress, LogFormat, SEGMENT_BYTES_LEAST, SEGMENTS_AHEAD_MAX, SHARDS_MAX,
+};
 use crate::wal::BLOCK_BYTES;
 
 /// The most seconds of a timeout: a day.
@@ -114,7 +116,7 @@ fn cpu_list(cpus: &[usize]) -> String {
 }
 
 /// Every setting, in the order in which a reader wants them.
-pub const SETTINGS: [Setting; 21] = [
+pub const SETTINGS: [Setting; 26] = [
     Setting {
         name: "data_dir",
         flag: "data-dir",
@@ -259,6 +261,21 @@ pub const SETTINGS: [Setting; 21] = [
         },
     },
     Setting {
+        name: "buyers_confirm",
+        flag: "buyers-confirm",
+        placeholder: "BOOL",
+        kind: Kind::Switch,
+        is_list: false,
+        doc: "Whether a buyer's token is enough to confirm, buy and cancel what costs money; \
+            without it that takes an API key.",
+        unset: None,
+        read: |s| texts([s.buyers_confirm]),
+        write: |s, g| {
+            s.buyers_confirm = one(g)?;
+            Some(())
+        },
+    },
+    Setting {
         name: "trusted_proxies",
         flag: "trusted-proxy",
         placeholder: "CIDR",
@@ -311,6 +328,65 @@ pub const SETTINGS: [Setting; 21] = [
         read: |s| texts([s.segment_bytes]),
         write: |s, g| {
             s.segment_bytes = one(g)?;
+            Some(())
+        },
+    },
+    Setting {
+        name: "segments_ahead",
+        flag: "segments-ahead",
+        placeholder: "N",
+        kind: Kind::range(1, SEGMENTS_AHEAD_MAX as u64),
+        is_list: false,
+        doc: "How many segments of each log are prepared before they are needed; fewer where the \
+            disk is small.",
+        unset: None,
+        read: |s| texts([s.segments_ahead]),
+        write: |s, g| {
+            s.segments_ahead = one::<NonZeroU16>(g)?;
+            Some(())
+        },
+    },
+    Setting {
+        name: "snapshot_every",
+        flag: "snapshot-every",
+        placeholder: "N",
+        kind: Kind::Number { least: 0, most: SEGMENT_BYTES_MAX, multiple_of: 1 },
+        is_list: false,
+        doc: "How much of a shard's log is complete before its next snapshot, in bytes; 0 makes \
+              none.",
+        unset: None,
+        read: |s| texts([s.snapshot_every]),
+        write: |s, g| {
+            s.snapshot_every = one(g)?;
+            Some(())
+        },
+    },
+    Setting {
+        name: "retention",
+        flag: "retention",
+        placeholder: "WHAT",
+        kind: Kind::Choice(&RETENTIONS),
+        is_list: false,
+        doc: "What becomes of log segments that two snapshots cover: they stay, are deleted, or \
+              move to the archive. Payment references are in the log alone.",
+        unset: None,
+        read: |s| texts([s.retention.name()]),
+        write: |s, g| {
+            s.retention = retention(g)?;
+            Some(())
+        },
+    },
+    Setting {
+        name: "archive_dir",
+        flag: "archive-dir",
+        placeholder: "DIR",
+        kind: Kind::Path,
+        is_list: false,
+        doc: "Where `retention = \"archive\"` moves log segments.",
+        unset: Some(("none", "/var/lib/boxoffice-archive")),
+        read: |s| paths(&s.archive_dir),
+        write: |s, g| {
+            s.archive_dir = Some(one(g)?);
             Some(())
         },
     },
@@ -414,6 +490,14 @@ pub const SETTINGS: [Setting; 21] = [
         },
     },
 ];
+
+const RETENTIONS: [&str; RetentionChoice::ALL.len()] =
+    [RetentionChoice::Keep.name(), RetentionChoice::Delete.name(), RetentionChoice::Archive.name()];
+
+fn retention(given: &[String]) -> Option<RetentionChoice> {
+    let given = given.last()?;
+    RetentionChoice::ALL.into_iter().find(|choice| choice.name().eq_ignore_ascii_case(given))
+}
 
 const LOG_FORMATS: [&str; LogFormat::ALL.len()] = [
     LogFormat::Auto.name(),

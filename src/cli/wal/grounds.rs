@@ -67,13 +67,14 @@ impl Grounds {
         let sound = || found.iter().filter_map(|snapshot| snapshot.sound.as_ref().ok());
         let newest = sound().next().map(SnapshotHeader::log_start);
         let segments = storage.segments().map_err(|source| system(dir, source))?;
-        let begins = segments.first().is_some_and(|first| first.index == SegmentIndex::FIRST);
-        let earliest = if begins {
+        let first = segments.first().map_or(SegmentIndex(u64::MAX), |first| first.index);
+        let earliest = if first == SegmentIndex::FIRST {
             None
         } else {
             let frame = first_frame(storage).map_err(|error| failed(&error))?;
             let whose = |start: &LogStart| expected.is_none_or(|whose| whose == start.identity);
-            frame.filter(whose).or_else(|| sound().next_back().map(SnapshotHeader::log_start))
+            let mut oldest_first = sound().rev().filter(|header| header.position.segment >= first);
+            frame.filter(whose).or_else(|| oldest_first.next().map(SnapshotHeader::log_start))
         };
         Ok(Self { snapshots: found, earliest, newest })
     }
@@ -98,7 +99,7 @@ impl Grounds {
 }
 
 fn read(file: &SnapshotFile, expected: Option<Identity>) -> Result<SnapshotHeader, SnapshotError> {
-    let mut reader = open_snapshot(file)?;
+    let mut reader = open_snapshot(file, |file| file)?;
     let header = *reader.header();
     if let Some(expected) = expected.filter(|expected| *expected != header.identity) {
         let (log, whose) = (header.identity.log, expected.log);

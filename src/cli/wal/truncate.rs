@@ -20,8 +20,8 @@ use super::loss::Loss;
 use crate::model::Lsn;
 use crate::server::datadir::DataDir;
 use crate::wal::{
-    FileStorage, LogStart, LogStorage, Position, SEGMENT_BYTES_DEFAULT, cut, cut_behind_snapshot,
-    segment_header,
+    FileStorage, LogStart, LogStorage, Position, SEGMENT_BYTES_DEFAULT, SegmentIndex, cut,
+    cut_behind_snapshot, segment_header,
 };
 
 #[derive(Debug, clap::Args)]
@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let end = where_to_cut(args, &examined, &ends)?;
     let storage = FileStorage::open_read_only(&log.dir).map_err(|error| failed(&error))?;
     let files =
-        files_behind(&storage, end.place()).map_err(|error| copy_failed(&log.dir, &error))?;
+        files_behind(&storage, end.first()).map_err(|error| copy_failed(&log.dir, &error))?;
     let mut cut = Cut {
         shard: args.shard,
         at_lsn: args.at,
@@ -102,15 +102,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
 enum End {
     /// A segment, used up to this place.
     In(Position),
-    /// Nothing behind the snapshot: the segment that it goes on in is made anew.
+    /// Nothing behind the snapshot: the log begins there, in a segment that is made anew.
     Snapshot(LogStart),
 }
 
 impl End {
-    const fn place(self) -> Position {
+    /// The first segment that changes or goes away.
+    const fn first(self) -> SegmentIndex {
         match self {
-            Self::In(place) => place,
-            Self::Snapshot(start) => start.position,
+            Self::In(place) => place.segment,
+            Self::Snapshot(_) => SegmentIndex::FIRST,
         }
     }
 }
@@ -197,9 +198,9 @@ fn where_to_cut(args: &Args, examined: &Examined, ends: &Ends) -> Result<End, Fa
     }
 }
 
-/// The files that a cut at `end` changes or removes.
-fn files_behind(storage: &FileStorage, end: Position) -> io::Result<Vec<PathBuf>> {
-    let segments = storage.segments()?.into_iter().filter(|segment| segment.index >= end.segment);
+/// The files that a cut changes or removes.
+fn files_behind(storage: &FileStorage, first: SegmentIndex) -> io::Result<Vec<PathBuf>> {
+    let segments = storage.segments()?.into_iter().filter(|segment| segment.index >= first);
     Ok(segments.map(|segment| storage.path(segment.index)).collect())
 }
 
@@ -269,7 +270,7 @@ fn copy_away(args: &Args, log: &ShardLog, cut: &Cut) -> Result<(), Failed> {
 
 fn copy_failed(path: &Path, error: &io::Error) -> Failed {
     let code = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCode::DiskFailed,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCode::NoRoom,
         _ => ExitCode::Configuration,
     };
     Failed::new(
