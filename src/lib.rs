@@ -19,7 +19,7 @@
 //! | `runtime` | ring, mailboxes, CPU placement, clock; the only `unsafe` | `canary` |
 //! | `server` | shards | `protocol`, `admission`, `engine`, `wal`, `model`, `runtime`, `canary` |
 //! | `control` | the cold plane: what is slow, rare or sequential | `server` and what it may |
-//! | `audit` | an independent judge, from the log alone | `wal`, `model` |
+//! | `audit` | an independent judge, from log and snapshots alone | `wal`, `model` |
 //! | `client` | the SDK | `protocol`, `model` |
 //! | `load` | the load generator: a customer | `client`, `protocol`, `model`, `runtime` |
 //! | `cli` | the programs: flags, texts, exit codes | anything |
@@ -94,7 +94,7 @@
 //! - No lock, no work stealing, no thread pool on the hot plane; no `async` there either.
 //! - No clock, no randomness and no global state in the core.
 //! - No payments and no identities: both come from the operator, as opaque values.
-//! - No replication: one node, one disk. A backup is a copy of the log.
+//! - No replication: one node, one disk. A backup is a copy of the log and its snapshots.
 //! - No module for what has no better place.
 
 #[cfg(feature = "server")]

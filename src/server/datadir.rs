@@ -162,6 +162,11 @@ pub fn log_ids(path: &Path) -> Result<Option<Vec<u64>>, DataDirError> {
     read_manifest(path)?.map(|manifest| parse_log_ids(path, &manifest)).transpose()
 }
 
+/// Makes a data directory of logs that lie there already, durably: the last step of a restore.
+pub fn adopt(path: &Path, log_ids: &[u64]) -> Result<(), DataDirError> {
+    write_manifest(path, &Manifest::new(ManifestState::Ready, log_ids))
+}
+
 /// Whether a process has the directory. The lock is tried for a moment.
 #[must_use]
 pub fn is_in_use(path: &Path) -> bool {
@@ -209,7 +214,7 @@ impl DataDir {
         } else {
             refuse_foreign(path)?;
         }
-        let log_ids = random_ids(path, shards)?;
+        let log_ids = new_log_ids(path, shards)?;
         let mut manifest = Manifest::new(ManifestState::Creating, &log_ids);
         write_manifest(path, &manifest)?;
         for (shard, log_id) in log_ids.iter().enumerate() {
@@ -254,7 +259,7 @@ impl DataDir {
     pub fn begin_new_shards(&self, shards: NonZeroU16) -> Result<NewShards, DataDirError> {
         let new = self.path.join(NEW_SHARDS);
         abandon_new_shards(&self.path)?;
-        let log_ids = random_ids(&self.path, shards)?;
+        let log_ids = new_log_ids(&self.path, shards)?;
         let shards = (0..shards.get()).map(ShardIndex);
         let directories: Vec<_> = shards.map(|shard| shard_directory(&new, shard)).collect();
         for directory in &directories {
@@ -495,7 +500,8 @@ fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-fn random_ids(path: &Path, count: NonZeroU16) -> Result<Vec<u64>, DataDirError> {
+/// New log ids.
+pub fn new_log_ids(path: &Path, count: NonZeroU16) -> Result<Vec<u64>, DataDirError> {
     let ids = (0..count.get()).map(|_| random().map(u64::from_le_bytes));
     ids.collect::<io::Result<_>>().map_err(failed(path, "draw a log id from /dev/urandom"))
 }
