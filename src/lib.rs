@@ -10,13 +10,14 @@
 //!
 //! | layer | owns | may import |
 //! |---|---|---|
+//! | `canary` | planted bugs for tests; nothing, in a build for use | nothing |
 //! | `model` | ids, commands, outcomes, refusals, records: words, no bytes, no I/O | nothing |
 //! | `protocol` | bytes ⇄ model; the one table of refusals and wire codes | `model` |
 //! | `admission` | who may ask, and how much at once | `model` |
-//! | `engine` | the state machine of sales: decides, then applies | `model` |
-//! | `wal` | the log: records, frames, batches, segments, recovery | `model` |
-//! | `runtime` | ring, mailboxes, CPU placement, clock; the only `unsafe` | nothing |
-//! | `server` | the shard | `protocol`, `admission`, `engine`, `wal`, `model`, `runtime` |
+//! | `engine` | the state machine of sales: decides, then applies | `model`, `canary` |
+//! | `wal` | the log: records, frames, batches, segments, recovery | `model`, `canary` |
+//! | `runtime` | ring, mailboxes, CPU placement, clock; the only `unsafe` | `canary` |
+//! | `server` | shards | `protocol`, `admission`, `engine`, `wal`, `model`, `runtime`, `canary` |
 //! | `control` | the cold plane: what is slow, rare or sequential | `server` and what it may |
 //! | `audit` | an independent judge, from the log alone | `wal`, `model` |
 //! | `client` | the SDK | `protocol`, `model` |
@@ -99,6 +100,8 @@
 pub mod admission;
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
+pub mod canary;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]

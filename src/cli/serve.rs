@@ -1,5 +1,6 @@
 //! `boxoffice serve`: from flags to a running server.
 
+use std::io::ErrorKind;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ fn full(config: &ServerConfig, error: &ServerError) -> Failed {
         },
     );
     Failed::new(
-        ExitCode::DiskFailed,
+        ExitCode::NoRoom,
         format_args!(
             "no room in the data directory {}: {room} ({error}); free some space, or name \
              another --data-dir; what was acknowledged is safe",
@@ -88,6 +89,7 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
         proxy_protocol: settings.proxy_protocol,
         cors_origins: settings.cors_origins,
         segment_bytes: settings.segment_bytes,
+        segments_ahead: settings.segments_ahead,
         connections_max: connections_max(settings.connections.get())?,
         idle_timeout: settings.idle_timeout,
         request_timeout: settings.request_timeout,
@@ -188,7 +190,10 @@ fn failed(error: &ServerError) -> Failed {
             WalError::NewerFormat { .. }
             | WalError::ForeignLog { .. }
             | WalError::WrongShard { .. } => ExitCode::ForeignData,
-            WalError::Io { .. } => ExitCode::Failure,
+            WalError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                ExitCode::Configuration
+            }
+            WalError::Io { .. } => ExitCode::CannotRead,
         },
         ServerError::NeedsKeys { .. } | ServerError::NoSuchCpu { .. } | ServerError::Cors(_) => {
             ExitCode::Configuration
@@ -197,6 +202,7 @@ fn failed(error: &ServerError) -> Failed {
             ExitCode::Environment
         }
         ServerError::Listen { .. } | ServerError::AdminSocket { .. } => ExitCode::CannotListen,
+        ServerError::Prepare { .. } if is_disk_full(error) => ExitCode::NoRoom,
         ServerError::LogWrite { .. } | ServerError::Prepare { .. } => ExitCode::DiskFailed,
         ServerError::Ring(_) | ServerError::System { .. } => ExitCode::Failure,
     };

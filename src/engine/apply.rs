@@ -9,11 +9,12 @@ use super::orders::{NewOrder, StockLine, StockLines};
 use super::requests::Effect;
 use super::sale::Sale;
 use super::{Engine, Search};
+use crate::canary::{Canary, planted};
 use crate::model::record::{
     Bought, Cancelled, Confirmed, Expired, Extended, Fenced, Held, ItemDefined, Origin, Record,
     RecordLines, Released, Restocked, SaleDefined, SaleStateSet,
 };
-use crate::model::{BodyDigest, Intent, OrderNumber, OrderState, SaleId, SaleState};
+use crate::model::{BodyDigest, OrderNumber, OrderState, SaleId, SaleState};
 
 impl Engine {
     /// Carries a record out.
@@ -42,7 +43,7 @@ impl Engine {
         }
     }
 
-    fn apply_sale_defined(&mut self, defined: &SaleDefined) {
+    pub(super) fn apply_sale_defined(&mut self, defined: &SaleDefined) {
         let SaleDefined { sale, terms } = *defined;
         if let Some(row) = self.find_sale(sale) {
             let sale = &mut self.sales[row as usize];
@@ -115,8 +116,8 @@ impl Engine {
         order: OrderNumber,
         lines: &'a StockLines,
     ) -> NewOrder<'a> {
-        let Origin { sale, account, request, digest } = *origin;
-        let intent = Intent { sale, account, request };
+        let Origin { request, digest, .. } = *origin;
+        let intent = origin.intent();
         let found = search.filter(|search| search.intent == intent);
         let search = found.unwrap_or_else(|| self.search(&self.sales[sale_row], intent));
         let request_hash = self.hash.request(intent.account, request);
@@ -134,6 +135,10 @@ impl Engine {
         let hash = self.hash.request(origin.account, origin.request);
         let sale_row = self.sale_row(origin.sale);
         let sale = &mut self.sales[sale_row];
+        if planted(Canary::ExpireConfirmed) {
+            sale.requests.add(hash, origin.request, origin.digest, Effect::Confirmed(order));
+            return;
+        }
         let row = sale.orders.row_of(order);
         let account = sale.orders.at(row).account();
         let has = all_lines(sale, row);
@@ -185,6 +190,10 @@ impl Engine {
         let Cancelled { origin, order, ref lines } = *cancelled;
         let hash = self.hash.request(origin.account, origin.request);
         let sale = self.sale_mut(origin.sale);
+        if planted(Canary::DropCancelled) {
+            sale.requests.add(hash, origin.request, origin.digest, Effect::Cancelled(order));
+            return;
+        }
         let row = sale.orders.row_of(order);
         let account = sale.orders.at(row).account();
         let has = all_lines(sale, row);

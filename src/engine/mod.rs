@@ -13,6 +13,7 @@
 //! | `prepare` | warms the caches for requests that are about to be decided |
 //! | `limits` | the purchase rules, one function each |
 //! | `apply` | carries records out |
+//! | `replay` | carries the records of a log out, some together |
 //! | `archive` | forgets a closed sale, and frees its memory a little at a time |
 //! | `query` | what a reader sees of one sale |
 //! | `listing` | what a reader sees page by page |
@@ -48,6 +49,7 @@ mod orders;
 mod prepare;
 mod purchase;
 mod query;
+mod replay;
 mod requests;
 mod sale;
 mod stock;
@@ -69,6 +71,7 @@ pub use hash::HashSeed;
 pub use limits::{FENCES_PER_ACCOUNT_MAX, SALES_MAX};
 pub use listing::ORDERS_SCANNED_MAX;
 pub use query::OrderRef;
+pub use replay::Replay;
 
 /// All sales of one shard. See the module.
 pub struct Engine {
@@ -160,6 +163,13 @@ impl Engine {
     #[must_use]
     pub fn next_expiry(&self) -> Option<TimeMs> {
         self.wheel.next().map(TimeMs)
+    }
+
+    /// The holds that live: each will be confirmed, released or expire, which is one record.
+    #[must_use]
+    #[inline]
+    pub const fn live_holds(&self) -> u64 {
+        self.wheel.running()
     }
 
     /// The row of a sale.

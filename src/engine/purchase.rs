@@ -10,12 +10,13 @@ use super::requests::Known;
 use super::sale::Sale;
 use super::wheel::DEADLINE_MAX;
 use super::{Decision, Engine, Search, digest, limits};
+use crate::canary::{Canary, planted};
 use crate::model::record::{
     Bought, Cancelled, Confirmed, Extended, Fenced, Held, Origin, Record, RecordLines, Released,
 };
 use crate::model::{
-    AccountId, Command, DurationMs, Field, Intent, Lines, OrderNumber, OrderState, PaymentRef,
-    Refusal, TimeMs, Wanted,
+    AccountId, Command, DurationMs, Field, Intent, Lines, OrderNumber, OrderState, Refusal, TimeMs,
+    Wanted,
 };
 
 /// A request that was not made before.
@@ -46,7 +47,9 @@ impl Engine {
     ) -> Result<Decision, Refusal> {
         let sale = self.sale(intent.sale)?;
         let search = self.buyer(sale, intent)?;
-        if let Some(known) = self.known(sale, &search) {
+        let is_forgotten =
+            planted(Canary::ForgetRequest) && matches!(command, Command::Release { .. });
+        if !is_forgotten && let Some(known) = self.known(sale, &search) {
             return self.repeated(sale, known, command);
         }
         self.last_search.set(Some(search));
@@ -60,12 +63,12 @@ impl Engine {
             Command::Buy { lines, payment, .. } => {
                 limits::window(sale, now)?;
                 let order = new_order(asked, lines)?;
-                let (origin, payment) = (asked.origin(), copy_payment(payment));
+                let (origin, payment) = (asked.origin(), payment.clone());
                 Record::Bought(Bought { origin, order, lines: wanted_lines(lines), payment })
             }
             Command::Confirm { order, payment, lines, .. } => {
                 self.held_order(asked, *order, lines.as_ref())?;
-                let (origin, payment) = (asked.origin(), copy_payment(payment));
+                let (origin, payment) = (asked.origin(), payment.clone());
                 let lines = chosen_lines(lines.as_ref());
                 Record::Confirmed(Confirmed { origin, order: *order, lines, payment })
             }
@@ -241,11 +244,6 @@ fn wanted_lines(wanted: &Wanted) -> RecordLines {
         lines.push(wanted.line);
     }
     lines
-}
-
-/// A copy of the bytes at once; cloning goes one by one.
-fn copy_payment(payment: &PaymentRef) -> PaymentRef {
-    PaymentRef::new(payment.as_bytes()).expect("a reference of the same length")
 }
 
 fn chosen_lines(chosen: Option<&Lines>) -> RecordLines {

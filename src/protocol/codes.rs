@@ -109,6 +109,8 @@ refusal_codes! {
         "Too much to do; nothing was done"
     0x201 503 Draining      "DRAINING"
         "The server is stopping; nothing was done"
+    0x202 507 DiskFull      "DISK_FULL"
+        "There is no room on the disk for this; nothing was done"
 }
 
 codes! { Field {
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn every_table_is_total_and_one_to_one() {
-        assert_one_to_one::<RefusalCode>(17, u16::MAX);
+        assert_one_to_one::<RefusalCode>(18, u16::MAX);
         assert_one_to_one::<ErrorCode>(10, u16::MAX);
         // One byte on the wire.
         assert_one_to_one::<Field>(10, 0xff);

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use crate::canary::{Canary, planted};
+
 /// How a write becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMethod {
@@ -16,11 +18,30 @@ pub enum SyncMethod {
     Flush,
 }
 
+impl SyncMethod {
+    /// The flags of a file that is written so.
+    fn flags(self) -> OFlags {
+        match self {
+            _ if planted(Canary::SkipSync) => OFlags::empty(),
+            Self::DataSync => OFlags::DIRECT | OFlags::DSYNC,
+            Self::Flush => OFlags::DIRECT,
+        }
+    }
+
+    /// Whether each write is followed by an `fdatasync`.
+    pub(super) fn flushes(self) -> bool {
+        self == Self::Flush && !planted(Canary::SkipSync)
+    }
+
+    /// Whether a write that has ended is on the disk, whatever happens then.
+    #[must_use]
+    pub fn is_durable(self) -> bool {
+        self.flags().contains(OFlags::DSYNC) || self.flushes()
+    }
+}
+
 /// Opens an existing file for direct writes that become durable by `method`.
 pub fn open_direct(path: &Path, method: SyncMethod) -> io::Result<File> {
-    let flags = match method {
-        SyncMethod::DataSync => OFlags::DIRECT | OFlags::DSYNC,
-        SyncMethod::Flush => OFlags::DIRECT,
-    };
-    OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path)
+    let flags = method.flags().bits().cast_signed();
+    OpenOptions::new().write(true).custom_flags(flags).open(path)
 }

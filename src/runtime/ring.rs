@@ -168,7 +168,7 @@ enum InFlight {
     Write {
         buffer: AlignedBuffer,
         len: usize,
-        synced_by: SyncMethod,
+        flushes: bool,
         written: Option<io::Result<usize>>,
     },
     Wake(Box<[u8; 8]>),
@@ -280,17 +280,15 @@ impl Ring {
         assert!(len <= buffer.len(), "a write stays inside its buffer");
         let file = Fd(file.as_raw_fd());
         let entry = opcode::Write::new(file, buffer.as_ptr(), len as u32).offset(offset).build();
-        let write = InFlight::Write { buffer, len, synced_by: method, written: None };
-        match method {
-            SyncMethod::DataSync => {
-                self.push(entry, token, write);
-            }
-            SyncMethod::Flush => {
-                self.make_room(2);
-                let slot = self.push(entry.flags(squeue::Flags::IO_LINK), token, write);
-                let sync = opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build();
-                self.push_entry(&sync.user_data(user_data(slot, token)));
-            }
+        let flushes = method.flushes();
+        let write = InFlight::Write { buffer, len, flushes, written: None };
+        if flushes {
+            self.make_room(2);
+            let slot = self.push(entry.flags(squeue::Flags::IO_LINK), token, write);
+            let sync = opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build();
+            self.push_entry(&sync.user_data(user_data(slot, token)));
+        } else {
+            self.push(entry, token, write);
         }
     }
 
@@ -371,7 +369,7 @@ impl Ring {
                 self.end_unless(more, slot);
                 Some(Event::Received { token, bytes, more })
             }
-            InFlight::Write { synced_by: SyncMethod::Flush, written: written @ None, .. } => {
+            InFlight::Write { flushes: true, written: written @ None, .. } => {
                 *written = Some(outcome(result));
                 None
             }

@@ -217,6 +217,9 @@ impl Service {
     fn execute_command(&mut self, to: Destination, form: Form, command: &Command) {
         let now = self.log.now(self.clock);
         match self.engine.decide(command, now) {
+            Ok(Decision::Commit(record)) if !self.has_space_for(&record) => {
+                self.refuse_at(to, form, Refusal::DiskFull);
+            }
             Ok(Decision::Commit(record)) => {
                 self.log.append(now, &record);
                 self.engine.apply(&record);

@@ -427,9 +427,11 @@ impl Service {
     pub fn sleep(&self) -> Option<Duration> {
         let sweep =
             (self.connections.len() > 0).then(|| self.sweep_due.saturating_sub(self.monotonic));
-        // Without room in the log a hold cannot expire, and the disk's answer wakes the driver. So
-        // it does where the filling batch keeps the time at that of its first record.
-        let expiry = self.engine.next_expiry().filter(|_| self.log.has_room());
+        // Without room in the log a hold cannot expire, and the disk's answer wakes the driver, or
+        // the control plane does. So it is where the filling batch keeps the time at that of its
+        // first record.
+        let may_expire = self.log.has_room() && self.may_end_holds();
+        let expiry = self.engine.next_expiry().filter(|_| may_expire);
         let now = self.log.now(self.clock);
         let expiry = expiry.map(|due| Duration::from_millis(due.0.saturating_sub(now.0)));
         match (sweep, expiry) {
@@ -449,6 +451,10 @@ impl Service {
         for _ in 0..EXPIRIES_PER_TURN {
             if !self.log.has_room() {
                 self.expiries_wait = true;
+                return;
+            }
+            // Its stock comes back later; to everybody who asks it is over already.
+            if !self.may_end_holds() {
                 return;
             }
             let now = self.log.now(self.clock);
@@ -556,7 +562,16 @@ pub(super) mod tests {
             shards: NonZeroU16,
             change: impl FnOnce(&mut ServiceConfig),
         ) -> Self {
-            let segment = Segment { index: SegmentIndex::FIRST, bytes: 64 << 20 };
+            Self::with_log(64 << 20, shards, change)
+        }
+
+        /// With so many bytes of log.
+        pub(in crate::server) fn with_log(
+            bytes: u64,
+            shards: NonZeroU16,
+            change: impl FnOnce(&mut ServiceConfig),
+        ) -> Self {
+            let segment = Segment { index: SegmentIndex::FIRST, bytes };
             let shard = ShardIndex(0);
             let log = LogWriter::new(&Recovered {
                 identity: Identity { log: LogId(1), shard, shards },
