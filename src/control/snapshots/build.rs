@@ -9,7 +9,7 @@ use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::pace::{Pace, PacedFile, PacedReader, SealedLog};
-use crate::engine::Engine;
+use crate::engine::{Engine, Replay};
 use crate::model::TimeMs;
 use crate::runtime::file::drop_cached;
 use crate::server::ServerError;
@@ -120,11 +120,13 @@ fn build_while_going(order: &Build<'_>) -> Result<Built, BuildError> {
     if pace.is_stopped() {
         return Err(BuildError::Stopped);
     }
-    let (mut engine, base) = match loaded {
+    let (engine, base) = match loaded {
         Some((engine, base)) => (engine, Some(base)),
         None => (Engine::new(hash_seed()?), None),
     };
-    let (header, records) = replay(order, &mut engine, base.as_ref())?;
+    let mut replay = Replay::new(engine);
+    let (header, records) = replay_sealed(order, &mut replay, base.as_ref())?;
+    let engine = replay.finish();
     let path = snapshot_path(order.directory, header.last_lsn);
     let temporary = snapshot_preparation(order.directory, header.last_lsn);
     let made = write(&temporary, &header, &engine, pace)
@@ -156,9 +158,9 @@ fn warn_unusable(identity: Identity, file: &SnapshotFile, error: &LoadError) {
 }
 
 /// Replays the sealed segments behind the last snapshot, and says where the log then goes on.
-fn replay(
+fn replay_sealed(
     order: &Build<'_>,
-    engine: &mut Engine,
+    replay: &mut Replay,
     base: Option<&Snapshot>,
 ) -> Result<(SnapshotHeader, u64), BuildError> {
     let sealed = order.sealed;
@@ -166,7 +168,7 @@ fn replay(
     let log = SealedLog { storage, last: sealed, pace: order.pace };
     let start = base.map(|base| base.header.log_start());
     let recovered = recover_from(&log, Some(order.identity), start, |entry| {
-        engine.replay(entry.record);
+        replay.push(entry.record);
     })?;
     let end = recovered.torn.map_or(recovered.end, |torn| torn.start);
     if recovered.torn.is_some() || recovered.end.segment != sealed {
