@@ -33,5 +33,5 @@ pub mod start;
 pub use asks::{ASKS_MAX, AskId};
 pub use config::ServerConfig;
 pub use error::ServerError;
-pub use mail::{Frames, SentAsk};
-pub use service::{IN_FLIGHT_MAX, Service, ServiceConfig, Wire};
+pub use mail::{Frames, Mail, SentAsk};
+pub use service::{IN_FLIGHT_MAX, Reading, Service, ServiceConfig, Wire};
