@@ -163,6 +163,8 @@ fn a_refused_step_is_told_with_what_was_done_before_it() {
     greedy["items"][1]["capacity"] = json!(4_000_000_000_u32);
     let problem = refused(&admin.put("/v1/sales/7", &greedy), 400, "BAD_REQUEST");
     assert_eq!(problem["field"], "capacity");
+    let detail = problem["detail"].as_str().expect("what a capacity may be");
+    assert!(detail.contains("1000000000"), "{detail}");
     assert_eq!(problem["step"], json!({"step": "define_item", "item": 2}));
     let before = json!([{"step": "define_sale"}, {"step": "define_item", "item": 1}]);
     assert_eq!(problem["done"], before);
@@ -223,6 +225,9 @@ fn requests_that_are_wrong_say_so_and_harm_nobody() {
         (put("/v1/sales/7", &json!({"acount_limit": 1})), 400, "BAD_REQUEST"),
         (put("/v1/sales/7", &json!({"state": "gone"})), 400, "BAD_REQUEST"),
         (put("/v1/sales/7", &json!([])), 400, "BAD_REQUEST"),
+        (put("/v1/sales/7", &json!({"items": [[1, 9, 9]]})), 400, "BAD_REQUEST"),
+        // As a browser sends it for a page of any site, without asking first.
+        (post("/v1/sales/7/close").replace("Host:", "Origin: null\r\nHost:"), 400, "BAD_REQUEST"),
         (put("/v1/sales/7/items/1", &json!({"capacity": 1})), 400, "BAD_REQUEST"),
         (put("/v1/sales/7", &json!({"opens_at_ms": 1})), 400, "BAD_REQUEST"),
         ("PUT /v1/sales/7 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 411, "LENGTH_REQUIRED"),

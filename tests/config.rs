@@ -95,7 +95,8 @@ fn a_flag_counts_more_than_the_environment_than_the_file_than_the_default() {
         ("BOXOFFICE_PROXY_PROTOCOL", "false"),
         ("BOXOFFICE_TRUSTED_PROXIES", "10.1.0.0/16, ::1/128"),
     ];
-    let flags = ["--connections", "13", "--proxy-protocol", "--trusted-proxy", "10.2.0.0/16"];
+    let flags =
+        ["--connections", "13", "--proxy-protocol", "true", "--trusted-proxy", "10.2.0.0/16"];
     let flags = [&config[..], &flags, &["--trusted-proxy", "10.3.0.0/16"]].concat();
 
     let report = office.report(&[], &[]);

@@ -323,6 +323,11 @@ fn pages_of_listed_origins_may_read_answers() {
     assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
     let stranger = ask(&mut http, "GET", "https://other.example");
     assert_eq!(stranger.header("access-control-allow-origin"), None);
+    let document = "OPTIONS /openapi.json HTTP/1.1\r\nHost: a\r\nOrigin: https://shop.example\r\n\
+                    Access-Control-Request-Method: GET\r\n\r\n";
+    let preflight = http.ask(document);
+    assert_eq!((preflight.status, preflight.body.len()), (204, 0));
+    assert_eq!(preflight.header("access-control-allow-methods"), Some("GET, HEAD, OPTIONS"));
     let bad = server::Serve::on(server.data_dir()).with("--cors-origin", "shop");
     assert_refused(&bad.refused(), ExitCode::Usage, &["--cors-origin", "shop"]);
 }

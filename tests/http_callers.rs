@@ -12,9 +12,9 @@ use std::fs;
 
 use boxoffice::admission::token::{MintedClaims, TokenSigner};
 use boxoffice::cli::exit::ExitCode;
-use boxoffice::model::{SaleId, SaleTerms};
+use boxoffice::model::{Command, ItemId, ItemTerms, Price, Quantity, SaleId, SaleTerms};
 use http_peer::{HttpPeer, Response, get, post};
-use peer::{Peer, wall_ms};
+use peer::{Peer, define_item, wall_ms};
 use serde_json::{Value, json};
 use server::{Server, assert_refused, temporary_dir};
 use sha2::{Digest, Sha256};
@@ -105,7 +105,7 @@ fn a_buyer_acts_for_the_account_of_the_token() {
     fs::write(&secret, SECRET).expect("the file can be written");
     let server = Server::start_with(|serve| {
         let serve = serve.with("--keys", &keys.to_string_lossy()).with_shards(2);
-        serve.with("--token-key", &secret.to_string_lossy())
+        serve.with("--token-key", &secret.to_string_lossy()).with_switch("--buyers-confirm")
     });
     let mut admin = Peer::silent(server.address());
     admin.hello(b"k").expect("the key is known");
@@ -143,6 +143,74 @@ fn a_buyer_acts_for_the_account_of_the_token() {
     assert_eq!(admin.stats(SALE).sold, 6);
 }
 
+/// A sale whose item 1 costs money and whose item 2 is free, for Ann with her token and the shop
+/// with its key, on two shards.
+fn paid_and_free(home: &std::path::Path, buyers_confirm: &str) -> (Server, String) {
+    let [keys, secret] = ["keys", "shop.secret"].map(|name| home.join(name));
+    fs::write(&keys, key_line("shop", "buy,admin", "k")).expect("the file can be written");
+    fs::write(&secret, SECRET).expect("the file can be written");
+    let serve = server::Serve::on(&home.join("data")).with_shards(2);
+    let serve = serve.with("--keys", &keys.to_string_lossy());
+    let serve = serve.with("--token-key", &secret.to_string_lossy());
+    let server =
+        Server::start_on(&home.join("data"), serve.with("--buyers-confirm", buyers_confirm));
+    (server, token("ann", SECRET, 600))
+}
+
+fn order(action: &str, item: u32) -> Value {
+    json!({"action": action, "lines": [{"item": item, "quantity": 1}]})
+}
+
+#[test]
+fn what_costs_money_is_settled_by_the_shop() {
+    let home = temporary_dir();
+    let (server, ann) = paid_and_free(home.path(), "false");
+    let mut admin = Peer::silent(server.address());
+    admin.hello(b"k").expect("the key is known");
+    admin.gets(Command::DefineSale { sale: SALE, terms: SaleTerms::default() });
+    admin.gets(define_item(SALE, 1, 100));
+    let free = ItemTerms { capacity: Quantity(100), price: Price(0), account_limit: None };
+    admin.gets(Command::DefineItem { sale: SALE, item: ItemId(2), terms: free });
+    admin.gets(Command::OpenSale { sale: SALE });
+    let orders = "/v1/sales/7/orders";
+    let mut number = 0;
+    // Whichever shard accepts it, and whichever has the sale.
+    for round in 0..6 {
+        let mut http = HttpPeer::connect(server.http_address());
+        let mut ask = |who: &str, path: &str, key: &str, mut body: Value| {
+            if who == "k" {
+                body["account"] = json!("ann");
+            }
+            http.ask(&with(who, &post(path, &format!("{key}-{round}"), &body)))
+        };
+        let response = ask(&ann, orders, "buy", order("buy", 1));
+        refused(&response, 403, "FORBIDDEN");
+        let detail = response.json()["detail"].as_str().expect("a reason").to_owned();
+        assert!(detail.contains("API key"), "{detail}");
+        assert_eq!(ask(&ann, orders, "free", order("buy", 2)).status, 201);
+        assert_eq!(ask(&ann, orders, "hold", order("hold", 1)).status, 201);
+        number += 2;
+        let at = |action: &str| format!("{orders}/{number}/{action}");
+        refused(&ask(&ann, &at("confirm"), "pay", json!({})), 403, "FORBIDDEN");
+        assert_eq!(ask(&ann, &at("extend"), "more", json!({})).status, 200);
+        assert_eq!(ask("k", &at("confirm"), "pay", json!({})).status, 200);
+        // It is done: the buyer is told so, and changes nothing by asking.
+        let again = ask(&ann, &at("confirm"), "pay", json!({}));
+        assert_eq!((again.status, again.header("idempotency-replayed")), (200, Some("true")));
+        refused(&ask(&ann, &at("cancel"), "back", json!({})), 403, "FORBIDDEN");
+        let first = format!("{orders}/{}/cancel", number - 1);
+        assert_eq!(ask(&ann, &first, "free back", json!({})).status, 200);
+    }
+    let stats = admin.stats(SALE);
+    assert_eq!((stats.sold, stats.held), (6, 0));
+    drop(server);
+    // The same directory, and other settings.
+    let (server, ann) = paid_and_free(home.path(), "true");
+    let mut http = HttpPeer::connect(server.http_address());
+    let buy = post(orders, "now", &order("buy", 1));
+    assert_eq!(http.ask(&with(&ann, &buy)).status, 201);
+}
+
 /// Without API keys the binary protocol is loopback's; a buyer over HTTP needs a token all the
 /// same.
 #[test]
@@ -152,6 +220,7 @@ fn token_keys_alone_close_the_door_to_who_has_none() {
     fs::write(&secret, SECRET).expect("the file can be written");
     let server = Server::start_with(|serve| {
         let serve = serve.with("--token-key", &secret.to_string_lossy());
+        let serve = serve.with_switch("--buyers-confirm");
         // Whoever reaches it needs a token, so anybody may.
         serve.with("--http", "0.0.0.0:0")
     });

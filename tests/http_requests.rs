@@ -183,9 +183,17 @@ fn a_wrong_field_is_named() {
         ("payment_ref", hold(json!({"action": "buy", "payment_ref": "p".repeat(65)}))),
         ("discount", hold(json!({"discount": 5}))),
         ("body", json!([])),
+        // The values of the fields, in their order, are no object.
+        ("body", json!(["a", "buy", [{"item": 1, "quantity": 1}]])),
+        ("lines[0]", hold(json!({"lines": [[1, 1]]}))),
+        ("action", hold(json!({"action": {"buy": null}}))),
+        ("action", hold(json!({"action": null}))),
     ] {
         assert_eq!(field_of(post("", &body, KEY)), field, "{body}");
     }
+    let huge = hold(json!({"lines": [{"item": 1, "quantity": 4_294_967_296_u64}]}));
+    let Err(HttpRefusal::Field { detail, .. }) = post("", &huge, KEY) else { panic!("{huge}") };
+    assert!(detail.ends_with("expected a whole number from 0 to 4294967295"), "{detail}");
     assert_eq!(field_of(post("/1/release", &json!({"lines": []}), KEY)), "lines");
     let headers = "Content-Type: application/json\r\nIdempotency-Key: r\r\n";
     let twice = r#"{"account": "a", "account": "b"}"#;

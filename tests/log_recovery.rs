@@ -296,7 +296,7 @@ fn stale_and_foreign_frames_never_pass_for_the_next_one() {
         let segment = &image[frame.position.segment.0 as usize - 1];
         segment[frame.position.offset as usize..][..BLOCK_BYTES].to_vec()
     };
-    // Frames of this log, from an earlier segment and from this one: nothing is lost.
+    // Frames of this log, from an earlier segment and from this one: no torn write is whole.
     for stale in [&small.frames[0], &small.frames[1], &small.frames[4]] {
         let log = MemoryLog::new(3, 5);
         let mut writer = log.writer();
@@ -308,7 +308,7 @@ fn stale_and_foreign_frames_never_pass_for_the_next_one() {
         log.write(end, &block(stale));
         let (records, outcome) = log.read();
         let whole = first.len() + all.len();
-        assert_eq!((records.len(), verdict(&outcome)), (whole, Verdict::Torn), "{stale:?}");
+        assert_eq!((records.len(), verdict(&outcome)), (whole, Verdict::Damage), "{stale:?}");
     }
     // The next frame of another log.
     let log = small.log.clone();
@@ -319,7 +319,7 @@ fn stale_and_foreign_frames_never_pass_for_the_next_one() {
         frame[24..32].copy_from_slice(&(small.truth.len() as u64 + 1).to_le_bytes());
     });
     let (records, outcome) = log.read();
-    assert_eq!((records.len(), verdict(&outcome)), (small.truth.len(), Verdict::Torn));
+    assert_eq!((records.len(), verdict(&outcome)), (small.truth.len(), Verdict::Damage));
     // A stale frame over a frame that others follow.
     let log = small.log.clone();
     log.write(small.frames[1].position, &block(&small.frames[0]));

@@ -399,7 +399,7 @@ fn misspeak(stage: &mut Stage) {
 }
 
 /// Refusals that need more than requests: a server that stops, or that is full.
-const NOT_MADE: [&str; 2] = ["DRAINING", "OVERLOADED"];
+const NOT_MADE: [&str; 3] = ["DISK_FULL", "DRAINING", "OVERLOADED"];
 
 #[test]
 fn every_answer_is_described_and_every_described_answer_occurs() {

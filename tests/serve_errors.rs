@@ -118,8 +118,18 @@ fn a_port_in_use_is_named() {
     let home = temporary_dir();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = taken.local_addr().expect("it has an address").to_string();
-    let refused = Serve::on(&home.path().join("data")).with("--binary", &address).refused();
+    let data_dir = home.path().join("data");
+    for flag in ["--binary", "--http", "--admin"] {
+        let refused = Serve::on(&data_dir).with(flag, &address).refused();
+        assert_refused(&refused, ExitCode::CannotListen, &[&address, flag]);
+        assert!(!data_dir.exists() && refused.stdout.is_empty(), "nothing was begun: {refused:?}");
+    }
+    // A data directory that exists is not made another one either.
+    make_data_dir(&data_dir);
+    let before = contents(&data_dir);
+    let refused = Serve::on(&data_dir).with("--http", &address).refused();
     assert_refused(&refused, ExitCode::CannotListen, &[&address]);
+    assert!(contents(&data_dir) == before, "a refused start changes nothing");
 }
 
 #[test]
@@ -209,6 +219,18 @@ fn a_damaged_log_is_left_alone() {
     overwrite(&segment, 2048, b"damage");
     let name = segment.to_str().expect("UTF-8").to_owned();
     assert_left_alone(home.path(), ExitCode::DamagedLog, &[&name, "offset 0"]);
+}
+
+/// A segment that is there and cannot be read: here a directory, elsewhere a bad sector.
+#[test]
+fn a_log_that_cannot_be_read_is_left_alone() {
+    let home = temporary_dir();
+    make_data_dir(home.path());
+    let segment = first_segment(home.path());
+    fs::remove_file(&segment).expect("it can be removed");
+    fs::create_dir(&segment).expect("a directory can be made");
+    let name = segment.to_str().expect("UTF-8").to_owned();
+    assert_refused(&Serve::on(home.path()).refused(), ExitCode::CannotRead, &[&name, "s a dir"]);
 }
 
 #[test]

@@ -151,10 +151,11 @@ fn a_server_starts_with_sound_settings_and_says_what_is_wrong_with_others() {
     ] {
         assert_refused(&serve.refused(), code, &names);
     }
-    let mut alone = Serve::on(&data_dir).command();
-    alone.arg("--proxy-protocol");
-    let names = ["--proxy-protocol", "--trusted-proxy"];
-    assert_refused(&Refused::from_run(alone), ExitCode::Configuration, &names);
+    for names in [["--proxy-protocol", "--trusted-proxy"], ["--buyers-confirm", "--token-key"]] {
+        let mut alone = Serve::on(&data_dir).command();
+        alone.arg(names[0]);
+        assert_refused(&Refused::from_run(alone), ExitCode::Configuration, &names);
+    }
     assert!(!data_dir.exists(), "a refused start makes no data directory");
 
     let serve = sound().with("--token-issuer", "me").with("--token-audience", "us");

@@ -38,11 +38,17 @@ pub enum ExitCode {
     NoServer = 11,
     /// A running server refused what was asked of it.
     Refused = 12,
+    /// `wal verify` found what an interrupted write left; the next start removes it.
+    TornTail = 13,
+    /// The log has no room on the disk; what was acknowledged before is safe.
+    NoRoom = 14,
+    /// The log could not be read; nothing was changed.
+    CannotRead = 15,
 }
 
 impl ExitCode {
     /// Every code, by number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -56,6 +62,9 @@ impl ExitCode {
         Self::Violation,
         Self::NoServer,
         Self::Refused,
+        Self::TornTail,
+        Self::NoRoom,
+        Self::CannotRead,
     ];
 
     /// The number.
@@ -83,6 +92,11 @@ impl ExitCode {
             Self::Violation => "the audit or the demo found a broken rule",
             Self::NoServer => "no running server was reached, or none that answered",
             Self::Refused => "a running server refused what was asked",
+            Self::TornTail => {
+                "`wal verify`: only an interrupted write, which the next start removes"
+            }
+            Self::NoRoom => "the log has no room on the disk; what was acknowledged is safe",
+            Self::CannotRead => "the log could not be read; nothing was changed",
         }
     }
 }

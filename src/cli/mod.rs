@@ -11,11 +11,13 @@ mod doctor;
 pub mod exit;
 mod key;
 mod log;
+mod moment;
 mod sale;
 mod serve;
 mod settings;
 mod token;
 mod top;
+mod wal;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -51,6 +53,8 @@ enum Command {
     Token(token::Args),
     /// Check the logs of a stopped server against every rule, from the logs alone.
     Audit(audit::Args),
+    /// Show, judge and cut the logs of a data directory.
+    Wal(wal::Args),
     /// Sell out a sale with a real server, kill it midway, and prove that nothing went wrong.
     Demo(demo::Args),
 }
@@ -103,6 +107,7 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Key(args) => key::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Wal(args) => wal::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

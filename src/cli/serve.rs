@@ -1,5 +1,6 @@
 //! `boxoffice serve`: from flags to a running server.
 
+use std::io::ErrorKind;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ fn full(config: &ServerConfig, error: &ServerError) -> Failed {
         },
     );
     Failed::new(
-        ExitCode::DiskFailed,
+        ExitCode::NoRoom,
         format_args!(
             "no room in the data directory {}: {room} ({error}); free some space, or name \
              another --data-dir; what was acknowledged is safe",
@@ -84,10 +85,12 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
         token_keys: token_keys.map(Arc::new),
         token_issuer: settings.token_issuer,
         token_audience: settings.token_audience,
+        buyers_confirm: settings.buyers_confirm,
         trusted_proxies,
         proxy_protocol: settings.proxy_protocol,
         cors_origins: settings.cors_origins,
         segment_bytes: settings.segment_bytes,
+        segments_ahead: settings.segments_ahead,
         connections_max: connections_max(settings.connections.get())?,
         idle_timeout: settings.idle_timeout,
         request_timeout: settings.request_timeout,
@@ -115,6 +118,8 @@ fn refuse_idle_settings(config: &ServerConfig) -> Result<(), Failed> {
         "--token-issuer checks no token without a key: name one with --token-key"
     } else if config.token_audience.is_some() && !has_token_keys {
         "--token-audience checks no token without a key: name one with --token-key"
+    } else if config.buyers_confirm && !has_token_keys {
+        "--buyers-confirm lets nobody confirm without a token's key: name one with --token-key"
     } else if config.proxy_protocol && config.trusted_proxies.is_empty() {
         "--proxy-protocol believes nobody without a trusted proxy: name one with --trusted-proxy"
     } else {
@@ -188,7 +193,10 @@ fn failed(error: &ServerError) -> Failed {
             WalError::NewerFormat { .. }
             | WalError::ForeignLog { .. }
             | WalError::WrongShard { .. } => ExitCode::ForeignData,
-            WalError::Io { .. } => ExitCode::Failure,
+            WalError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                ExitCode::Configuration
+            }
+            WalError::Io { .. } => ExitCode::CannotRead,
         },
         ServerError::NeedsKeys { .. } | ServerError::NoSuchCpu { .. } | ServerError::Cors(_) => {
             ExitCode::Configuration
@@ -197,6 +205,7 @@ fn failed(error: &ServerError) -> Failed {
             ExitCode::Environment
         }
         ServerError::Listen { .. } | ServerError::AdminSocket { .. } => ExitCode::CannotListen,
+        ServerError::Prepare { .. } if is_disk_full(error) => ExitCode::NoRoom,
         ServerError::LogWrite { .. } | ServerError::Prepare { .. } => ExitCode::DiskFailed,
         ServerError::Ring(_) | ServerError::System { .. } => ExitCode::Failure,
     };

@@ -42,7 +42,8 @@ impl ClientError {
     pub const fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::NotExecuted(_) | Self::Refused(Refusal::Overloaded | Refusal::Draining)
+            Self::NotExecuted(_)
+                | Self::Refused(Refusal::Overloaded | Refusal::Draining | Refusal::DiskFull)
         )
     }
 }

@@ -26,8 +26,7 @@ use self::admin::Door;
 use self::bell::{Bell, Ringer};
 use self::desk::Desk;
 use self::metrics::{Scraped, Scraper};
-use self::segments::Preparer;
-pub use self::segments::SEGMENTS_AHEAD;
+use self::segments::{Plan, Preparer};
 use crate::model::ShardIndex;
 use crate::runtime::Outbox;
 use crate::server::ServerError;
@@ -188,12 +187,17 @@ struct Shard {
 
 impl Plane {
     fn take_over(&mut self, started: Started, fatal: Fatal) {
-        let bytes = self.config.segment_bytes;
+        let plan = Plan {
+            segment_bytes: self.config.segment_bytes,
+            ahead: u64::from(self.config.segments_ahead.get()),
+            shards: started.data_dir.shards(),
+        };
         let mut scraped = Vec::new();
         for StartedShard { index, orders, thread, log, metrics } in started.shards {
             let orders = Rc::new(RefCell::new(orders));
+            let preparer =
+                Preparer::new(log.clone(), Arc::clone(&metrics), Rc::clone(&orders), plan, fatal);
             scraped.push(Scraped::new(index, log.sync, metrics, Rc::clone(&orders)));
-            let preparer = Preparer::new(log, Rc::clone(&orders), bytes, fatal);
             self.shards.push(Shard { orders, preparer, thread });
         }
         self.data_dir = Some(started.data_dir);

@@ -1,24 +1,34 @@
-//! Preparing log segments before a shard needs them.
+//! Preparing log segments before a shard needs them, and watching what the disk has left.
+//!
+//! The first segment behind the written one is prepared at once. Those behind it are a pool for
+//! a rush: filled while the shard is quiet, or once a rush has used most of it up. Where a segment
+//! cannot be prepared it is tried again every second. The shard is told how many more segments it
+//! can count on, and refuses new stock in time (see `server::fullness`).
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU16;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_lite::future;
 use glommio::channels::local_channel::{LocalReceiver, LocalSender, new_unbounded};
 use glommio::io::{Directory, DmaFile};
 use glommio::timer::sleep;
 
 use super::{Fatal, Orders};
+use crate::model::Lsn;
 use crate::runtime::file::open_direct;
 use crate::server::ServerError;
+use crate::server::metrics::ShardMetrics;
 use crate::server::shard::Order;
+use crate::server::space::LogSpace;
 use crate::server::start::StartedLog;
-use crate::wal::{Segment, SegmentHeader, SegmentIndex, preparation_path, segment_path};
-
-/// Prepared segments behind the one that is written.
-pub const SEGMENTS_AHEAD: u64 = 2;
+use crate::wal::{
+    Segment, SegmentHeader, SegmentIndex, preparation_path, segment_path, segment_room,
+};
 
 /// Zeros that are written at once. Log writes share the disk, and wait behind a long one.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -27,49 +37,92 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// one there is no pause.
 const CHUNK_PAUSE: Duration = Duration::from_millis(4);
 
-/// How soon a preparation that failed is tried again.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How often the disk is looked at, and a preparation tried again that failed.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Below so many segments ahead, one is prepared even in the midst of a rush.
+const URGENT_BELOW: u64 = 2;
+
+/// With fewer records a second a shard is quiet.
+const QUIET_RECORDS: u64 = 2_000;
+
+/// What is to be prepared for each log.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The size of its segments.
+    pub segment_bytes: u64,
+    /// How many of them, at most.
+    pub ahead: u64,
+    /// How many logs share the disk.
+    pub shards: NonZeroU16,
+}
 
 /// Keeps one log ahead of its shard.
 pub struct Preparer {
-    reached: LocalSender<SegmentIndex>,
+    reached: LocalSender<()>,
     state: Rc<State>,
 }
 
 struct State {
     log: StartedLog,
+    metrics: Arc<ShardMetrics>,
     orders: Orders,
-    segment_bytes: u64,
+    plan: Plan,
     fatal: Fatal,
     /// The segment that the shard writes.
     current: Cell<SegmentIndex>,
+    /// The segment to prepare next.
+    next: Cell<SegmentIndex>,
+    /// Whether the segment that is being prepared has all the space that it needs.
+    is_secured: Cell<bool>,
     /// Why the last preparation failed.
     failure: RefCell<Option<(SegmentIndex, io::Error)>>,
     /// Whether the shard has no segment to write to.
     is_starved: Cell<bool>,
+    /// How many more segments the shard believes in.
+    promised: Cell<Option<u64>>,
+    /// The last record when the disk was last looked at.
+    seen_lsn: Cell<Lsn>,
+    is_quiet: Cell<bool>,
+    /// Whether the shard refused new stock then.
+    was_full: Cell<bool>,
 }
 
 impl Preparer {
     /// Starts to prepare what is missing ahead of the log.
-    pub fn new(log: StartedLog, orders: Orders, segment_bytes: u64, fatal: Fatal) -> Self {
+    pub fn new(
+        log: StartedLog,
+        metrics: Arc<ShardMetrics>,
+        orders: Orders,
+        plan: Plan,
+        fatal: Fatal,
+    ) -> Self {
         let (reached, receiver) = new_unbounded();
         let state = Rc::new(State {
             current: Cell::new(log.current),
+            next: Cell::new(SegmentIndex(log.current.0 + 1 + log.ahead as u64)),
+            seen_lsn: Cell::new(Lsn(metrics.appended_lsn.value())),
             log,
+            metrics,
             orders,
-            segment_bytes,
+            plan,
             fatal,
+            is_secured: Cell::new(false),
             failure: RefCell::new(None),
             is_starved: Cell::new(false),
+            promised: Cell::new(None),
+            is_quiet: Cell::new(true),
+            was_full: Cell::new(false),
         });
         glommio::spawn_local(keep_ahead(Rc::clone(&state), receiver)).detach();
+        glommio::spawn_local(watch(Rc::clone(&state))).detach();
         Self { reached, state }
     }
 
     /// The shard writes this segment now.
     pub fn reached(&self, segment: SegmentIndex) {
         self.state.current.set(segment);
-        self.reached.try_send(segment).expect("the task lives as long as this");
+        self.reached.try_send(()).expect("the task lives as long as this");
     }
 
     /// The shard waits for a segment. Where none can be prepared, the server cannot go on.
@@ -86,42 +139,128 @@ impl State {
         }
         if let Some((segment, source)) = self.failure.take() {
             let shard = self.log.identity.shard;
-            (self.fatal)(&ServerError::Prepare { shard, segment, source });
+            let path = segment_path(&self.log.directory, segment);
+            (self.fatal)(&ServerError::Prepare { shard, path, source });
+        }
+    }
+
+    /// Segments that are prepared behind the one that is written.
+    fn ahead(&self) -> u64 {
+        self.next.get().0 - self.current.get().0 - 1
+    }
+
+    fn space(&self) -> io::Result<LogSpace> {
+        LogSpace::of(&self.log.directory, self.plan.shards, self.plan.segment_bytes)
+    }
+
+    fn wants_more(&self) -> bool {
+        let ahead = self.ahead();
+        let is_time = ahead < URGENT_BELOW || self.is_quiet.get();
+        // Where the space is unknown, preparing the next segment will tell.
+        is_time && self.space().map_or(ahead == 0, |space| space.wants_more(ahead, self.plan.ahead))
+    }
+
+    fn hand_over(&self, segment: Segment, file: File) {
+        if self.failure.take().is_some() {
+            tracing::info!(shard = self.log.identity.shard.0, "log segments are prepared again");
+        }
+        self.is_starved.set(false);
+        self.is_secured.set(false);
+        let mut orders = self.orders.borrow_mut();
+        let pushed = orders.push(Order::Segment(segment, file));
+        pushed.expect("a shard takes its orders every turn");
+        orders.wake();
+        // The shard takes it off what it was promised, too.
+        self.promised.set(self.promised.get().map(|promised| promised.saturating_sub(1)));
+        self.next.set(segment.index.next());
+    }
+
+    fn fail(&self, segment: SegmentIndex, error: io::Error) {
+        self.is_secured.set(false);
+        if self.failure.replace(Some((segment, error))).is_none() {
+            let failure = self.failure.borrow();
+            tracing::error!(
+                shard = self.log.identity.shard.0,
+                segment = segment.0,
+                error = failure.as_ref().map(|(_, error)| error as &dyn std::error::Error),
+                "cannot prepare a log segment; it is tried again every second, and new stock is \
+                 refused before the room is used up"
+            );
+        }
+        self.give_up_if_hopeless();
+        self.tell();
+    }
+
+    /// Tells the shard how many more segments it can count on, where that has changed.
+    fn tell(&self) {
+        let secured = u64::from(self.is_secured.get());
+        let segments = if self.failure.borrow().is_some() {
+            0
+        } else {
+            self.space().map_or(0, |space| space.segments()) + secured
+        };
+        if self.promised.get() == Some(segments) {
+            return;
+        }
+        let room = segment_room(Segment { index: self.next.get(), bytes: self.plan.segment_bytes });
+        let mut orders = self.orders.borrow_mut();
+        // A full mailbox is tried again with the next look.
+        if orders.push(Order::Space { blocks: segments.saturating_mul(room) }).is_ok() {
+            self.promised.set(Some(segments));
+            orders.wake();
+        }
+    }
+
+    fn look(&self) {
+        let lsn = Lsn(self.metrics.appended_lsn.value());
+        let records = lsn.0.saturating_sub(self.seen_lsn.replace(lsn).0);
+        self.is_quiet.set(records < QUIET_RECORDS);
+        self.tell();
+        let is_full = self.metrics.full.value() > 0;
+        if is_full == self.was_full.replace(is_full) {
+            return;
+        }
+        let shard = self.log.identity.shard.0;
+        if is_full {
+            tracing::error!(
+                shard,
+                "the disk is full: holds and purchases are refused (DISK_FULL), what ends a hold \
+                 goes on; free some space, and they are taken again at once"
+            );
+        } else {
+            tracing::info!(shard, "there is room on the disk: holds and purchases are taken again");
         }
     }
 }
 
-async fn keep_ahead(state: Rc<State>, reached: LocalReceiver<SegmentIndex>) {
-    let mut next = SegmentIndex(state.current.get().0 + 1 + state.log.ahead as u64);
+async fn keep_ahead(state: Rc<State>, reached: LocalReceiver<()>) {
     loop {
-        while next.0 <= state.current.get().0 + SEGMENTS_AHEAD {
-            let segment = Segment { index: next, bytes: state.segment_bytes };
+        if state.wants_more() {
+            let segment = Segment { index: state.next.get(), bytes: state.plan.segment_bytes };
             match prepare(&state, segment).await {
-                Ok(file) => {
-                    state.failure.take();
-                    state.is_starved.set(false);
-                    let mut orders = state.orders.borrow_mut();
-                    let pushed = orders.push(Order::Segment(segment, file));
-                    pushed.expect("a shard takes its orders every turn");
-                    orders.wake();
-                    next = next.next();
-                }
+                Ok(file) => state.hand_over(segment, file),
                 Err(error) => {
-                    tracing::error!(
-                        shard = state.log.identity.shard.0,
-                        segment = next.0,
-                        %error,
-                        "cannot prepare a log segment; the server stops when it needs it"
-                    );
-                    state.failure.replace(Some((next, error)));
-                    state.give_up_if_hopeless();
-                    sleep(RETRY_PAUSE).await;
+                    state.fail(segment.index, error);
+                    sleep(LOOK_PAUSE).await;
                 }
             }
+            continue;
         }
-        if reached.recv().await.is_none() {
+        let told = async { reached.recv().await.is_some() };
+        let later = async {
+            sleep(LOOK_PAUSE).await;
+            true
+        };
+        if !future::or(told, later).await {
             return;
         }
+    }
+}
+
+async fn watch(state: Rc<State>) {
+    loop {
+        state.look();
+        sleep(LOOK_PAUSE).await;
     }
 }
 
@@ -151,6 +290,7 @@ async fn prepare(state: &State, segment: Segment) -> io::Result<File> {
 
 async fn fill(file: &DmaFile, state: &State, segment: Segment) -> io::Result<()> {
     file.pre_allocate(segment.bytes, false).await?;
+    state.is_secured.set(true);
     let mut zeros = file.alloc_dma_buffer(CHUNK_BYTES);
     zeros.as_bytes_mut().fill(0);
     let zeros = Rc::new(zeros);

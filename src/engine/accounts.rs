@@ -11,7 +11,7 @@
 //! ```
 
 use super::arena::Arena;
-use super::index::{ROW_MAX, RowIndex, Touched};
+use super::index::{Aim, ROW_MAX, RowIndex};
 use super::stock::ItemRow;
 use crate::model::lines::LINES_MAX;
 use crate::model::sale::ITEMS_MAX;
@@ -95,16 +95,16 @@ impl Accounts {
         if has_room { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
-    /// Reads where a search for this hash starts, so that it is in the cache.
+    /// The search that is going to be made for this hash.
     #[inline]
-    pub(super) fn touch(&self, hash: u32) -> Touched {
-        self.index.touch(hash)
+    pub(super) fn aim(&self, hash: u32) -> Aim<'_> {
+        Aim::new(&self.index, hash)
     }
 
-    /// Reads where that search goes on.
+    /// Reads a row that may be there, of which the value says nothing.
     #[inline]
-    pub(super) fn touch_overflow(&self, touched: Touched) -> u32 {
-        self.index.touch_overflow(touched)
+    pub(super) fn touch(&self, account: AccountIndex) -> u32 {
+        self.rows.at(account).units
     }
 
     /// The account with this id and the hash of it.
@@ -114,14 +114,12 @@ impl Accounts {
         self.index.find(hash, |row| self.rows.at(row).id == id)
     }
 
-    /// The account with this id and the hash of it, made where it is new.
+    /// Adds the account with this id, of which there is none, and the hash of it.
     #[inline]
-    pub(super) fn find_or_add(&mut self, hash: u32, id: AccountId) -> AccountIndex {
-        let (id, next) = (halves(id), self.rows.len());
-        let rows = &self.rows;
-        self.index
-            .find_or_insert(hash, next, |row| rows.at(row).id == id)
-            .unwrap_or_else(|| self.rows.push(AccountRow { id, units: 0, tally: 0 }))
+    pub(super) fn add(&mut self, hash: u32, id: AccountId) -> AccountIndex {
+        let row = self.rows.push(AccountRow { id: halves(id), units: 0, tally: 0 });
+        self.index.insert(hash, row);
+        row
     }
 
     pub(super) fn id(&self, account: AccountIndex) -> AccountId {
@@ -241,10 +239,10 @@ mod tests {
         let ids = [AccountId(1), AccountId(1 << 64), AccountId(u128::MAX)];
         for (row, id) in ids.into_iter().enumerate() {
             assert_eq!(accounts.find(7, id), None);
-            assert_eq!(accounts.find_or_add(7, id), row as u32);
+            assert_eq!(accounts.add(7, id), row as u32);
         }
         for (row, id) in ids.into_iter().enumerate() {
-            assert_eq!(accounts.find_or_add(7, id), row as u32);
+            assert_eq!(accounts.find(7, id), Some(row as u32));
             assert_eq!(accounts.id(row as u32), id);
         }
         assert_eq!(accounts.len(), 3);
@@ -253,7 +251,7 @@ mod tests {
     #[test]
     fn tallies_overflow_from_the_row_into_a_list() {
         let mut accounts = Accounts::new();
-        let account = accounts.find_or_add(1, AccountId(9));
+        let account = accounts.add(1, AccountId(9));
         let last_item = TallyKey::item(ITEMS_MAX as ItemRow - 1);
         let keys = [last_item, TallyKey::item(0), TallyKey::FENCES];
         for (at, key) in keys.into_iter().enumerate() {
@@ -269,7 +267,7 @@ mod tests {
     #[test]
     fn a_tally_in_the_row_is_used_again() {
         let mut accounts = Accounts::new();
-        let account = accounts.find_or_add(1, AccountId(9));
+        let account = accounts.add(1, AccountId(9));
         for item in 0..9 {
             accounts.add_tally(account, TallyKey::item(item), INLINE_COUNT_MAX);
             accounts.subtract_tally(account, TallyKey::item(item), INLINE_COUNT_MAX);
@@ -284,7 +282,7 @@ mod tests {
     #[should_panic(expected = "no unit comes back twice")]
     fn units_below_zero_end_the_process() {
         let mut accounts = Accounts::new();
-        let account = accounts.find_or_add(1, AccountId(9));
+        let account = accounts.add(1, AccountId(9));
         accounts.subtract_units(account, 1);
     }
 }

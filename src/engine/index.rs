@@ -5,41 +5,41 @@
 //! it. A bucket is one cache line of eight slots; a full one overflows into the next.
 //!
 //! ```text
-//! directory ──▶ partition: 1 to 8 pages ──▶ page: 16 buckets ──▶ bucket: 8 × hash, 8 × row
+//! directory ──▶ partition: 1 to 8 pages ──▶ page: 64 buckets ──▶ bucket: 8 × hash, 8 × row
 //! ```
 //!
 //! A bucket that is not full keeps the count of its entries in the place of its last row, as the
 //! complement; that is why the eight greatest numbers are no rows.
 //!
 //! A partition that fills up gets a page or two more, and one with all its pages splits in two, so
-//! the work of one insertion is bounded by one partition (some 900 entries, from the hashes that
+//! the work of one insertion is bounded by one partition (some 3,600 entries, from the hashes that
 //! the index holds, without a look at a row) plus, once per doubling of the whole index, a copy
-//! of the directory (4 bytes for some 450 entries). Slots are between 2/3 and 7/8 full: about 10
-//! bytes per entry.
+//! of the directory (4 bytes for some 1,800 entries). Slots are between 2/3 and 7/8 full: about 10
+//! bytes per entry. Partitions are as large as that so that those of ten million entries, and the
+//! directory, stay in the caches: a search misses them for its bucket alone.
 //!
 //! Invariants: a bucket's slots fill from the front, and what lies behind them has no meaning; a
 //! partition always has a free slot, where each search ends. There is deliberately no removal,
 //! because no row is ever removed.
 
-use arrayvec::ArrayVec;
-
 use super::arena::Arena;
 
 const SLOTS_PER_BUCKET: usize = 8;
-const BUCKETS_PER_PAGE: u32 = 16;
+const BUCKETS_PER_PAGE: u32 = 64;
 const PAGES_MAX: usize = 8;
 const BUCKETS_MAX: usize = PAGES_MAX * BUCKETS_PER_PAGE as usize;
-/// Entries that a page of 128 slots takes before its partition grows.
-const ENTRIES_PER_PAGE: u32 = 112;
+/// Entries that a page of 512 slots takes before its partition grows.
+const ENTRIES_PER_PAGE: u32 = 448;
 /// The hash bits that choose a partition; 24 are enough for four billion rows.
 const DEPTH_MAX: u32 = 26;
 /// The greatest row number; a greater one in the last slot is the complement of a count.
 pub(super) const ROW_MAX: u32 = !(SLOTS_PER_BUCKET as u32);
 /// Entries that a partition's half may take before it grows again, for which it has room at once.
-const HALF_SLACK: usize = 24;
+const HALF_SLACK: usize = 64;
 
 const _: () = assert!(ENTRIES_PER_PAGE < BUCKETS_PER_PAGE * SLOTS_PER_BUCKET as u32);
 const _: () = assert!(size_of::<Bucket>() == 64, "a bucket is one cache line");
+const _: () = assert!(BUCKETS_MAX.is_power_of_two());
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -65,12 +65,6 @@ impl Bucket {
     #[inline]
     fn len(&self) -> usize {
         (!self.rows[Self::LAST] as usize).min(SLOTS_PER_BUCKET)
-    }
-
-    /// Forgets all entries.
-    #[inline]
-    const fn clear(&mut self) {
-        self.rows[Self::LAST] = !0;
     }
 
     /// Adds an entry, unless the bucket is full.
@@ -147,7 +141,7 @@ impl Partition {
     }
 }
 
-/// Where a search ends, or starts.
+/// Where a new entry goes.
 #[derive(Clone, Copy)]
 struct Place {
     partition: u32,
@@ -155,12 +149,98 @@ struct Place {
     bucket: u32,
 }
 
-/// Where a search starts, with what was read there.
+/// A search that is going to be made, on its way to its first bucket.
+///
+/// Each step reads one thing that the next one needs. The steps of many searches are taken
+/// together, one step of all after the other, so that their misses overlap.
 #[derive(Clone, Copy)]
-pub(super) struct Touched {
-    place: Place,
+pub(super) struct Aim<'a> {
+    index: &'a RowIndex,
     hash: u32,
-    read: u32,
+    partition: u32,
+    bucket: u32,
+}
+
+impl<'a> Aim<'a> {
+    /// Reads the directory.
+    #[inline]
+    pub(super) fn new(index: &'a RowIndex, hash: u32) -> Self {
+        Self { index, hash, partition: index.directory[index.prefix(hash)], bucket: 0 }
+    }
+
+    /// Reads the partition.
+    #[inline]
+    pub(super) fn approach(&mut self) {
+        let of = self.index.partitions.at(self.partition);
+        self.bucket = of.number(of.home(self.hash));
+    }
+
+    /// Reads the bucket, of which the value says nothing.
+    #[inline]
+    pub(super) fn touch(&self) -> u32 {
+        self.index.bucket(self.bucket).hashes[0]
+    }
+
+    /// Reads the bucket where the search goes on, where the first one is full.
+    #[inline]
+    pub(super) fn touch_overflow(&self) -> u32 {
+        if !self.index.bucket(self.bucket).is_full() {
+            return 0;
+        }
+        let of = self.index.partitions.at(self.partition);
+        let next = of.bucket_after(of.home(self.hash));
+        self.index.bucket(of.number(next)).hashes[0]
+    }
+
+    /// A row of this hash in the first bucket, which the search is going to read.
+    #[inline]
+    pub(super) fn candidate(&self) -> Option<u32> {
+        self.index.bucket(self.bucket).find(self.hash, |_| true)
+    }
+}
+
+/// The entries of a partition on their way to another shape of it.
+struct Filling {
+    shape: Partition,
+    buckets: [Bucket; BUCKETS_MAX],
+    lens: [u8; BUCKETS_MAX],
+}
+
+impl Filling {
+    #[inline]
+    #[expect(clippy::large_stack_arrays, reason = "an insertion that grows allocates pages alone")]
+    fn new(shape: Partition) -> Self {
+        let shape = Partition { entries: 0, ..shape };
+        Self { shape, buckets: [Bucket::EMPTY; BUCKETS_MAX], lens: [0; BUCKETS_MAX] }
+    }
+
+    /// Adds an entry. Those of a partition come in the order of their hashes, or nearly so: new
+    /// buckets are walked from front to back.
+    #[inline]
+    fn push(&mut self, hash: u32, row: u32) {
+        let mut at = self.shape.home(hash);
+        // No shape has more buckets; said so, no index needs a check.
+        while self.lens[at as usize % BUCKETS_MAX] as usize >= SLOTS_PER_BUCKET {
+            at = self.shape.bucket_after(at);
+        }
+        let at = at as usize % BUCKETS_MAX;
+        let slot = self.lens[at] as usize % SLOTS_PER_BUCKET;
+        self.lens[at] += 1;
+        self.buckets[at].hashes[slot] = hash;
+        self.buckets[at].rows[slot] = row;
+        self.shape.entries += 1;
+    }
+
+    /// The buckets of each page, in the pages' order.
+    fn pages(&mut self) -> impl Iterator<Item = (u32, &[Bucket])> {
+        for (bucket, &len) in self.buckets.iter_mut().zip(&self.lens) {
+            if usize::from(len) < SLOTS_PER_BUCKET {
+                bucket.rows[Bucket::LAST] = !u32::from(len);
+            }
+        }
+        let pages = &self.shape.pages[..usize::from(self.shape.page_count)];
+        pages.iter().copied().zip(self.buckets.chunks_exact(BUCKETS_PER_PAGE as usize))
+    }
 }
 
 /// See the module.
@@ -195,24 +275,18 @@ impl RowIndex {
 
     /// The row with this hash for which `is_it` holds.
     #[inline]
-    pub(super) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.search(hash, is_it).ok()
-    }
-
-    /// The row with this hash for which `is_it` holds; where there is none, adds `row`.
-    #[inline]
-    pub(super) fn find_or_insert(
-        &mut self,
-        hash: u32,
-        row: u32,
-        is_it: impl FnMut(u32) -> bool,
-    ) -> Option<u32> {
-        match self.search(hash, is_it) {
-            Ok(found) => Some(found),
-            Err(place) => {
-                self.put(place, hash, row);
-                None
+    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let of = self.partitions.at(self.directory[self.prefix(hash)]);
+        let mut at = of.home(hash);
+        loop {
+            let bucket = self.bucket(of.number(at));
+            if let Some(row) = bucket.find(hash, &mut is_it) {
+                return Some(row);
             }
+            if !bucket.is_full() {
+                return None;
+            }
+            at = of.bucket_after(at);
         }
     }
 
@@ -221,46 +295,6 @@ impl RowIndex {
     pub(super) fn insert(&mut self, hash: u32, row: u32) {
         let place = self.free_place(hash);
         self.put(place, hash, row);
-    }
-
-    /// Reads the bucket where a search for `hash` starts, so that it is in the cache.
-    #[inline]
-    pub(super) fn touch(&self, hash: u32) -> Touched {
-        let partition = self.directory[self.prefix(hash)];
-        let of = self.partitions.at(partition);
-        let bucket = of.number(of.home(hash));
-        let read = self.bucket(bucket).hashes[0];
-        Touched { place: Place { partition, bucket }, hash, read }
-    }
-
-    /// Reads the bucket where that search goes on, where the first one, touched before, is full.
-    #[inline]
-    pub(super) fn touch_overflow(&self, touched: Touched) -> u32 {
-        if !self.bucket(touched.place.bucket).is_full() {
-            return touched.read;
-        }
-        let of = self.partitions.at(touched.place.partition);
-        let next = of.bucket_after(of.home(touched.hash));
-        self.bucket(of.number(next)).hashes[0]
-    }
-
-    /// The row, or the place where a new one goes: the first bucket that is not full.
-    #[inline]
-    fn search(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Result<u32, Place> {
-        let partition = self.directory[self.prefix(hash)];
-        let of = self.partitions.at(partition);
-        let mut at = of.home(hash);
-        loop {
-            let number = of.number(at);
-            let bucket = self.bucket(number);
-            if let Some(row) = bucket.find(hash, &mut is_it) {
-                return Ok(row);
-            }
-            if !bucket.is_full() {
-                return Err(Place { partition, bucket: number });
-            }
-            at = of.bucket_after(at);
-        }
     }
 
     /// Where a new row goes: the first bucket from its home on that is not full.
@@ -307,9 +341,8 @@ impl RowIndex {
     #[cold]
     fn grow(&mut self, number: u32, hash: u32) {
         let full = *self.partitions.at(number);
-        let old = self.copy_buckets(&full);
         if usize::from(full.page_count) == PAGES_MAX {
-            self.split(number, hash, &full, &old);
+            self.split(number, hash, &full);
             return;
         }
         let mut wider = full;
@@ -319,70 +352,38 @@ impl RowIndex {
             wider.pages[usize::from(wider.page_count)] = self.new_page();
             wider.page_count += 1;
         }
-        self.fill(number, wider, &old, |_| true);
+        let mut filling = Filling::new(wider);
+        self.each_entry(&full, |hash, row| filling.push(hash, row));
+        self.store(number, filling);
     }
 
-    /// The buckets of a partition, side by side.
-    fn copy_buckets(&self, partition: &Partition) -> ArrayVec<Bucket, BUCKETS_MAX> {
-        let mut buckets = ArrayVec::new();
-        for &page in &partition.pages[..usize::from(partition.page_count)] {
-            buckets.try_extend_from_slice(self.pages.at(page)).expect("a partition's pages fit");
-        }
-        buckets
-    }
-
-    /// Overwrites a partition with those of the old buckets' entries that belong to it.
-    ///
-    /// Old buckets are in the order of their hashes, or nearly so, and so are the new ones: both
-    /// are walked from front to back.
+    /// Hands out a partition's entries, nearly in the order of their hashes.
     #[inline]
-    fn fill(
-        &mut self,
-        number: u32,
-        mut partition: Partition,
-        old: &[Bucket],
-        belongs: impl Fn(u32) -> bool,
-    ) {
-        let buckets = partition.buckets() as usize;
-        // A copy is the cheapest way to buckets: of those only the counts are written first.
-        let mut new = ArrayVec::<Bucket, BUCKETS_MAX>::new();
-        new.try_extend_from_slice(&old[..buckets.min(old.len())]).expect("the old buckets fit");
-        while new.len() < buckets {
-            new.try_extend_from_slice(&EMPTY_PAGE).expect("a partition's pages fit");
-        }
-        let new = new.as_mut_slice();
-        new.iter_mut().for_each(Bucket::clear);
-        let (shape, mut entries) = (partition, 0);
-        for bucket in old {
-            for slot in 0..bucket.len() {
-                let (hash, row) = (bucket.hashes[slot], bucket.rows[slot]);
-                if !belongs(hash) {
-                    continue;
+    fn each_entry(&self, partition: &Partition, mut take: impl FnMut(u32, u32)) {
+        for &page in &partition.pages[..usize::from(partition.page_count)] {
+            for bucket in self.pages.at(page) {
+                for slot in 0..bucket.len() {
+                    take(bucket.hashes[slot], bucket.rows[slot]);
                 }
-                let mut at = shape.home(hash);
-                while !new[at as usize].push(hash, row) {
-                    at = shape.bucket_after(at);
-                }
-                entries += 1;
             }
         }
-        partition.entries = entries;
-        let pages = &partition.pages[..usize::from(partition.page_count)];
-        for (&page, buckets) in pages.iter().zip(new.chunks_exact(BUCKETS_PER_PAGE as usize)) {
+    }
+
+    /// Overwrites a partition and its pages.
+    fn store(&mut self, number: u32, mut filling: Filling) {
+        for (page, buckets) in filling.pages() {
             self.pages.at_mut(page).copy_from_slice(buckets);
         }
-        *self.partitions.at_mut(number) = partition;
+        *self.partitions.at_mut(number) = filling.shape;
     }
 
     /// Gives the entries whose next hash bit is set to a new partition.
-    fn split(&mut self, number: u32, hash: u32, full: &Partition, old: &[Bucket]) {
+    fn split(&mut self, number: u32, hash: u32, full: &Partition) {
         let depth = u32::from(full.depth) + 1;
         assert!(depth <= DEPTH_MAX, "keyed hashes spread over the partitions");
         let is_upper = |hash: u32| (hash >> (32 - depth)) & 1 == 1;
-        let upper_in = |bucket: &Bucket| {
-            bucket.entries().map(|(hash, _)| usize::from(is_upper(hash))).sum::<usize>()
-        };
-        let upper_entries = old.iter().map(upper_in).sum();
+        let mut upper_entries = 0;
+        self.each_entry(full, |hash, _| upper_entries += usize::from(is_upper(hash)));
 
         let mut spare = full.pages.to_vec();
         let lower = self.half(depth, usize::from(full.entries) - upper_entries, &mut spare);
@@ -391,8 +392,13 @@ impl RowIndex {
 
         let sibling = self.partitions.push(upper);
         self.point_to_sibling(hash, sibling, depth);
-        self.fill(number, lower, old, |hash| !is_upper(hash));
-        self.fill(sibling, upper, old, is_upper);
+        let (mut lower, mut upper) = (Filling::new(lower), Filling::new(upper));
+        self.each_entry(full, |hash, row| {
+            let half = if is_upper(hash) { &mut upper } else { &mut lower };
+            half.push(hash, row);
+        });
+        self.store(number, lower);
+        self.store(sibling, upper);
     }
 
     /// An empty partition with the pages for this many entries, from `spare` as far as it goes.
@@ -434,21 +440,21 @@ mod tests {
     #[test]
     fn every_row_is_found_at_every_size() {
         let mut index = RowIndex::new();
-        for row in 0..50_000 {
+        for row in 0..200_000 {
             assert_eq!(index.find(hash_of(row), |found| found == row), None);
             index.insert(hash_of(row), row);
             assert_eq!(index.find(hash_of(row), |found| found == row), Some(row));
         }
-        for row in 0..50_000 {
+        for row in 0..200_000 {
             assert_eq!(index.find(hash_of(row), |found| found == row), Some(row));
         }
         let entries: u32 = (0..index.partitions.len())
             .map(|number| u32::from(index.partitions.at(number).entries))
             .sum();
-        assert_eq!(entries, 50_000);
+        assert_eq!(entries, 200_000);
         assert!(index.depth > 4, "the test splits partitions");
         let slots = index.pages.len() * BUCKETS_PER_PAGE * SLOTS_PER_BUCKET as u32;
-        assert!(slots < 50_000 * 14 / 10, "{slots} slots are too many for 50,000 entries");
+        assert!(slots < 200_000 * 14 / 10, "{slots} slots are too many for 200,000 entries");
     }
 
     #[test]
@@ -467,10 +473,10 @@ mod tests {
     #[test]
     fn a_skewed_share_of_the_hashes_splits_until_it_fits() {
         let mut index = RowIndex::new();
-        for row in 0..5_000 {
+        for row in 0..20_000 {
             index.insert(hash_of(row) >> 6, row);
         }
-        for row in 0..5_000 {
+        for row in 0..20_000 {
             assert_eq!(index.find(hash_of(row) >> 6, |found| found == row), Some(row));
         }
     }

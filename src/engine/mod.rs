@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `administration` | decides what operators ask for |
 //! | `purchase` | decides what buyers ask for |
+//! | `payment` | which decisions money has a part in |
 //! | `prepare` | warms the caches for requests that are about to be decided |
 //! | `limits` | the purchase rules, one function each |
 //! | `apply` | carries records out |
@@ -45,6 +46,7 @@ mod index;
 mod limits;
 mod listing;
 mod orders;
+mod payment;
 mod prepare;
 mod purchase;
 mod query;
@@ -56,8 +58,9 @@ mod wheel;
 use std::cell::Cell;
 
 use crate::model::record::{Expired, Record};
-use crate::model::{Command, OrderNumber, Outcome, Refusal, SaleId, TimeMs};
+use crate::model::{Command, Intent, OrderNumber, Outcome, Refusal, SaleId, TimeMs};
 
+use accounts::AccountIndex;
 use archive::Garbage;
 use hash::IdHash;
 use index::RowIndex;
@@ -81,6 +84,16 @@ pub struct Engine {
     garbage: Garbage,
     /// The row of the sale that was asked for last: on-sales come one at a time.
     last_sale: Cell<u32>,
+    /// What the last decision found, until the next record is applied: mostly its own.
+    last_search: Cell<Option<Search>>,
+}
+
+/// What a search for a request's buyer found.
+#[derive(Clone, Copy)]
+struct Search {
+    intent: Intent,
+    account_hash: u32,
+    account: Option<AccountIndex>,
 }
 
 /// What became of a command that was not refused.
@@ -105,6 +118,7 @@ impl Engine {
             by_id: Vec::new(),
             garbage: Garbage::new(),
             last_sale: Cell::new(0),
+            last_search: Cell::new(None),
         }
     }
 
@@ -148,6 +162,13 @@ impl Engine {
     #[must_use]
     pub fn next_expiry(&self) -> Option<TimeMs> {
         self.wheel.next().map(TimeMs)
+    }
+
+    /// The holds that live: each will be confirmed, released or expire, which is one record.
+    #[must_use]
+    #[inline]
+    pub const fn live_holds(&self) -> u64 {
+        self.wheel.running()
     }
 
     /// The row of a sale.

@@ -10,7 +10,7 @@
 
 use super::accounts::AccountIndex;
 use super::arena::Arena;
-use super::index::{ROW_MAX, RowIndex, Touched};
+use super::index::{Aim, ROW_MAX, RowIndex};
 use super::orders::{ORDERS_MAX, Orders};
 use super::wheel::Wheel;
 use crate::model::{BodyDigest, OrderNumber, Outcome, Refusal, RequestId};
@@ -90,16 +90,10 @@ impl Requests {
         if self.rows.len() < REQUESTS_MAX { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
-    /// Reads where a search for this hash starts, so that it is in the cache.
+    /// The search that is going to be made for this hash.
     #[inline]
-    pub(super) fn touch(&self, hash: u32) -> Touched {
-        self.index.touch(hash)
-    }
-
-    /// Reads where that search goes on.
-    #[inline]
-    pub(super) fn touch_overflow(&self, touched: Touched) -> u32 {
-        self.index.touch_overflow(touched)
+    pub(super) fn aim(&self, hash: u32) -> Aim<'_> {
+        Aim::new(&self.index, hash)
     }
 
     /// The request with this scope, id and hash of both.

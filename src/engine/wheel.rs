@@ -76,6 +76,11 @@ impl Wheel {
         }
     }
 
+    /// How many timers run.
+    pub(super) const fn running(&self) -> u64 {
+        self.running as u64
+    }
+
     /// One more timer can run.
     pub(super) const fn check_room(&self) -> Result<(), Refusal> {
         if self.running < FIRST { Ok(()) } else { Err(Refusal::Overloaded) }

@@ -13,6 +13,8 @@ pub mod refusal;
 pub mod sale;
 pub mod scopes;
 #[cfg(feature = "server")]
+pub mod snapshot;
+#[cfg(feature = "server")]
 pub mod text_id;
 
 pub use command::{Command, Intent, Query, Route};

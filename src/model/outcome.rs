@@ -72,6 +72,7 @@ pub struct Answer {
 
 /// The state of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "server", derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize))]
 pub enum OrderState {
     /// Takes units until it expires.
     Held,

@@ -75,6 +75,9 @@ pub enum Refusal {
     Overloaded,
     /// The server is stopping: certainly not executed.
     Draining,
+    /// The log has no room for it: certainly not executed. What ends a hold is the last to be
+    /// refused.
+    DiskFull,
 }
 
 /// The name of a refusal, without what goes with it.
@@ -114,6 +117,8 @@ pub enum RefusalCode {
     Overloaded,
     /// `DRAINING`
     Draining,
+    /// `DISK_FULL`
+    DiskFull,
 }
 
 impl Refusal {
@@ -138,6 +143,7 @@ impl Refusal {
             Self::Forbidden => RefusalCode::Forbidden,
             Self::Overloaded => RefusalCode::Overloaded,
             Self::Draining => RefusalCode::Draining,
+            Self::DiskFull => RefusalCode::DiskFull,
         }
     }
 }

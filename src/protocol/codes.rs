@@ -5,6 +5,8 @@
 //! an exhaustive `match`, so that a variant without a row does not compile, and a code given
 //! twice is an unreachable arm.
 
+use crate::model::lines::PAYMENT_REF_BYTES_MAX;
+use crate::model::sale::{CAPACITY_MAX, HOLD_TTL_MAX, HOLD_TTL_MIN, ITEMS_MAX};
 use crate::model::{Field, OrderState, RefusalCode, SaleState};
 
 /// An enum whose variants have a code on the wire and a name in text.
@@ -109,6 +111,8 @@ refusal_codes! {
         "Too much to do; nothing was done"
     0x201 503 Draining      "DRAINING"
         "The server is stopping; nothing was done"
+    0x202 507 DiskFull      "DISK_FULL"
+        "There is no room on the disk for this; nothing was done"
 }
 
 codes! { Field {
@@ -123,6 +127,39 @@ codes! { Field {
      9 Payment  "payment"
     10 Items    "items"
 } }
+
+/// What may stand in a field that is wrong, for people, without a full stop.
+#[must_use]
+pub const fn rule(field: Field) -> &'static str {
+    match field {
+        Field::Account => "a buyer's account is not the operator's",
+        Field::Item => "the sale has no such item",
+        Field::Lines => "the order does not have these units of these items",
+        Field::Quantity => "a quantity is at least 1, and a restock is not 0",
+        Field::Ttl => {
+            "a hold lives for 1000 ms or more, and no longer than its sale says; that says \
+             604800000 ms or less"
+        }
+        Field::Window => {
+            "terms change before the sale opens; it opens and closes in the future, in this order"
+        }
+        Field::Capacity => {
+            "a capacity is at most 1000000000, and never below what is held and sold"
+        }
+        Field::Limit => "a limit is at least 1; without one there is none",
+        Field::Payment => "a payment reference has at most 64 bytes",
+        Field::Items => "a sale has at most 1024 items",
+    }
+}
+
+const _: () = assert!(
+    HOLD_TTL_MIN.0 == 1000
+        && HOLD_TTL_MAX.0 == 604_800_000
+        && CAPACITY_MAX.0 == 1_000_000_000
+        && PAYMENT_REF_BYTES_MAX == 64
+        && ITEMS_MAX == 1024,
+    "the rules above name these numbers"
+);
 
 codes! { OrderState {
     1 Held      "held"
@@ -165,7 +202,7 @@ mod tests {
 
     #[test]
     fn every_table_is_total_and_one_to_one() {
-        assert_one_to_one::<RefusalCode>(17, u16::MAX);
+        assert_one_to_one::<RefusalCode>(18, u16::MAX);
         assert_one_to_one::<ErrorCode>(10, u16::MAX);
         // One byte on the wire.
         assert_one_to_one::<Field>(10, 0xff);

@@ -17,6 +17,24 @@ pub struct FileSystem {
     pub is_read_only: bool,
 }
 
+/// How large a file system is, and what this process may still take of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// All of it, in bytes.
+    pub size_bytes: u64,
+    /// What is free, in bytes.
+    pub free_bytes: u64,
+}
+
+/// The space of the file system that holds `path`, which must exist.
+pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    let numbers = rustix::fs::statvfs(path)?;
+    Ok(DiskSpace {
+        size_bytes: numbers.f_blocks.saturating_mul(numbers.f_frsize),
+        free_bytes: numbers.f_bavail.saturating_mul(numbers.f_frsize),
+    })
+}
+
 /// The file system that holds `path`, which must exist.
 pub fn file_system(path: &Path) -> io::Result<FileSystem> {
     let numbers = rustix::fs::statvfs(path)?;

@@ -12,7 +12,9 @@ use super::metrics::{Arrivals, Asking, Operation, Protocol, ShardMetrics, SlowLo
 use crate::canary::{Canary, planted};
 use crate::model::{Record, ShardIndex, TimeMs};
 use crate::runtime::AlignedBuffer;
-use crate::wal::{Batch, FRAME_BYTES_MAX, LogWriter, SealedFrame, Segment};
+use crate::wal::{
+    BLOCK_BYTES, Batch, FRAME_BYTES_MAX, LogWriter, SealedFrame, Segment, frame_cost, segment_room,
+};
 
 /// Answers that wait for the disk, in bytes; then no request is taken. Most answers are small,
 /// but a thousand listings of a large sale are not.
@@ -110,6 +112,8 @@ pub(super) struct CommitQueue {
     behind_flying: Parked,
     /// The filling batch waits for a segment that is not prepared.
     starved: bool,
+    /// What the disk has room for beyond the prepared segments, in blocks.
+    promised_blocks: u64,
 }
 
 impl CommitQueue {
@@ -121,7 +125,19 @@ impl CommitQueue {
             behind_filling: Parked::default(),
             behind_flying: Parked::default(),
             starved: false,
+            promised_blocks: 0,
         }
+    }
+
+    /// The disk has room for so many blocks beyond the prepared segments.
+    pub(super) const fn promise(&mut self, blocks: u64) {
+        self.promised_blocks = blocks;
+    }
+
+    /// The blocks that can still be logged behind what was appended.
+    pub(super) fn room_blocks(&self) -> u64 {
+        let there = self.writer.room_blocks() + self.promised_blocks;
+        there.saturating_sub(frame_cost(&self.filling))
     }
 
     /// The time of a decision that is made now.
@@ -204,14 +220,18 @@ impl CommitQueue {
         metrics.segment.set(self.writer.segment().0);
         metrics.segments_prepared.set(self.writer.segments_ahead() as u64);
         metrics.starved.set(u64::from(self.starved));
+        metrics.prepared_bytes.set(self.writer.room_blocks() * BLOCK_BYTES as u64);
+        metrics.promised_bytes.set(self.promised_blocks * BLOCK_BYTES as u64);
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
         self.writer.is_in_flight()
     }
 
+    /// A part of what was promised is prepared.
     pub(super) fn add_segment(&mut self, segment: Segment) {
         self.writer.add_segment(segment);
+        self.promised_blocks = self.promised_blocks.saturating_sub(segment_room(segment));
     }
 
     pub(super) fn is_starved(&self) -> bool {

@@ -146,6 +146,19 @@ pub fn inspect(path: &Path) -> Result<Found, DataDirError> {
     }
 }
 
+/// The log id of each shard, as the manifest says: for tools that only read, and that take no
+/// lock. `None` where there is no manifest.
+pub fn log_ids(path: &Path) -> Result<Option<Vec<u64>>, DataDirError> {
+    read_manifest(path)?.map(|manifest| parse_log_ids(path, &manifest)).transpose()
+}
+
+/// Whether a process has the directory. The lock is tried for a moment.
+#[must_use]
+pub fn is_in_use(path: &Path) -> bool {
+    let lock = File::open(path.join("LOCK"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+}
+
 /// An open, locked data directory.
 #[derive(Debug)]
 pub struct DataDir {
@@ -213,16 +226,7 @@ impl DataDir {
     }
 
     fn from_manifest(path: &Path, manifest: &Manifest, lock: File) -> Result<Self, DataDirError> {
-        let log_ids = manifest
-            .logs
-            .iter()
-            .map(|id| u64::from_str_radix(id, 16))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| bad_manifest(path, &error))?;
-        if log_ids.is_empty() {
-            return Err(bad_manifest(path, &"it names no log"));
-        }
-        Ok(Self { path: path.into(), log_ids, lock })
+        Ok(Self { path: path.into(), log_ids: parse_log_ids(path, manifest)?, lock })
     }
 
     /// How many shards it has.
@@ -238,11 +242,23 @@ impl DataDir {
         self.log_ids[usize::from(shard.0)]
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The directory of a shard's log.
     #[must_use]
     pub fn shard_directory(&self, shard: ShardIndex) -> PathBuf {
         shard_directory(&self.path, shard)
     }
+}
+
+fn parse_log_ids(path: &Path, manifest: &Manifest) -> Result<Vec<u64>, DataDirError> {
+    let ids = manifest.logs.iter().map(|id| u64::from_str_radix(id, 16));
+    let ids = ids.collect::<Result<Vec<_>, _>>().map_err(|error| bad_manifest(path, &error))?;
+    if ids.is_empty() { Err(bad_manifest(path, &"it names no log")) } else { Ok(ids) }
 }
 
 /// A log to be made.
@@ -287,10 +303,8 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
         }
         Err(fs::TryLockError::Error(source)) => return Err(failed(&name, "lock it")(source)),
     }
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    // Over what is there and never longer: a disk that is full has room for it.
+    let written = file.rewind().and_then(|()| writeln!(file, "{:<10}", std::process::id()));
     written.map_err(failed(&name, "write the lock"))?;
     Ok(file)
 }

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::datadir::DataDirError;
-use crate::model::ShardIndex;
+use crate::model::{Lsn, ShardIndex};
 use crate::protocol::http::CorsError;
 use crate::runtime::RingError;
-use crate::wal::{SegmentIndex, WalError};
+use crate::wal::WalError;
 
 /// Why the server does not start, or had to stop. Each says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -91,28 +91,31 @@ pub enum ServerError {
     Ring(io::Error),
     /// A write to the log failed.
     #[error(
-        "shard {shard}: writing segment {segment} of the log failed: {source}. The server stops \
-         here, because nobody knows what the disk has kept; what was answered is safe. Check the \
-         disk (dmesg, smartctl), free space if it is full, and start again"
+        "{path}: writing the log at offset {offset}, up to LSN {lsn}, failed: {source}. The server \
+         stops here, because nobody knows what the disk has kept; what was answered is safe. \
+         Check the disk (dmesg, smartctl), free space if it is full, and start again"
     )]
     LogWrite {
-        /// The shard.
-        shard: ShardIndex,
         /// The segment.
-        segment: SegmentIndex,
+        path: PathBuf,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// The last record of the write.
+        lsn: Lsn,
         /// What the system said.
         source: io::Error,
     },
-    /// A segment could not be prepared.
+    /// The log needs a segment that cannot be prepared.
     #[error(
-        "shard {shard}: preparing segment {segment} of the log failed: {source}. Check the \
-         disk's space (df) and health (dmesg), and start again"
+        "{path}: shard {shard} has used up its log's room, and the next segment cannot be made: \
+         {source}. What was answered is safe. Check the disk's space (df) and health (dmesg), and \
+         start again"
     )]
     Prepare {
         /// The shard.
         shard: ShardIndex,
         /// The segment.
-        segment: SegmentIndex,
+        path: PathBuf,
         /// What the system said.
         source: io::Error,
     },

@@ -32,6 +32,15 @@ impl Form {
         }
     }
 
+    /// Whether a buyer asked, for an account of their own.
+    #[must_use]
+    pub const fn is_buyers(self) -> bool {
+        match self {
+            Self::Binary { .. } => false,
+            Self::Http(reply) => reply.viewer.is_some(),
+        }
+    }
+
     /// The size of the answer where it may be large, in bytes; else zero.
     #[must_use]
     pub const fn reserved(self, ask: Ask<'_>) -> u32 {
@@ -60,6 +69,16 @@ impl Form {
         match self {
             Self::Binary { correlation } => binary::encode_refusal(out, correlation, refusal),
             Self::Http(reply) => http::encode_refusal(out, site, &reply, refusal, None),
+        }
+    }
+
+    /// `FORBIDDEN`, with the reason where the form has room for one.
+    pub(super) fn encode_forbidden(self, out: &mut Vec<u8>, site: &Site, reason: &'static str) {
+        match self {
+            Self::Binary { .. } => self.encode_refusal(out, site, Refusal::Forbidden),
+            Self::Http(reply) => {
+                http::encode_refusal(out, site, &reply, Refusal::Forbidden, Some(reason));
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use super::metrics::{CloseReason, Operation, Protocol};
 use super::service::Service;
 use crate::model::Refusal;
 use crate::protocol::http::{
-    self, Decoded, Document, HttpFault, HttpRefusal, Methods, Reply, Request, Route, Site,
+    self, Decoded, Document, HttpFault, HttpRefusal, Method, Methods, Reply, Request, Route, Site,
     encode_document, encode_http_refusal, encode_options, encode_refusal, route, to_ask,
 };
 
@@ -165,6 +165,12 @@ impl Service {
             return Err(HttpFault::MethodNotAllowed(Methods::Read).into());
         }
         self.count_document();
+        if request.method == Method::Options {
+            self.answer_at_once(slot, sequence, 0, |out, site| {
+                encode_options(out, site, reply, Methods::Read);
+            });
+            return Ok(());
+        }
         let document = Document {
             content_type: document.content_type(),
             cache_control: document.cache_control(),

@@ -19,6 +19,7 @@ mod ending;
 pub mod error;
 mod exchange;
 mod form;
+pub mod fullness;
 mod http;
 mod mail;
 pub mod metrics;

@@ -47,6 +47,7 @@ impl Service {
         metrics.turns.add(1);
         metrics.turn_ns.add(monotonic.saturating_sub(self.monotonic).as_nanos() as u64);
         self.log.publish(metrics);
+        self.publish_room();
         metrics.connections.set(self.connections.len() as u64);
         metrics.connections_stalled.set(self.stalled.len() as u64);
         metrics.hops_in_flight.set(self.hops_in_flight);

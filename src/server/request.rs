@@ -7,11 +7,17 @@ use super::mail::{Ask, Mail};
 use super::metrics::{Admission, CloseReason, Operation, Protocol, Verdict};
 use super::service::{Service, deliver};
 use crate::engine::{self, Decision};
-use crate::model::{Answer, Command, Outcome, Query, Refusal, Route, Scopes, ShardIndex};
+use crate::model::{
+    Answer, Command, Outcome, Query, Record, Refusal, RefusalCode, Route, Scopes, ShardIndex,
+};
 use crate::protocol::binary::{
     DecodeError, Frame, Hello, Request, RequestError, encode_refusal, encode_welcome, request_frame,
 };
 use crate::protocol::http::Site;
+
+/// Why a buyer is refused what a back end would be granted.
+const FOR_THE_BACK_END: &str =
+    "what costs money is confirmed, bought and cancelled by the shop, with its API key";
 
 impl Service {
     /// Takes the requests that a connection's waiting input holds.
@@ -217,6 +223,13 @@ impl Service {
     fn execute_command(&mut self, to: Destination, form: Form, command: &Command) {
         let now = self.log.now(self.clock);
         match self.engine.decide(command, now) {
+            Ok(Decision::Commit(record)) if !self.may_settle(form, &record) => {
+                self.count(Verdict::Refused(RefusalCode::Forbidden));
+                self.answer(to, |out, site| form.encode_forbidden(out, site, FOR_THE_BACK_END));
+            }
+            Ok(Decision::Commit(record)) if !self.has_space_for(&record) => {
+                self.refuse_at(to, form, Refusal::DiskFull);
+            }
             Ok(Decision::Commit(record)) => {
                 self.log.append(now, &record);
                 self.engine.apply(&record);
@@ -231,6 +244,13 @@ impl Service {
             }
             Err(refusal) => self.refuse_at(to, form, refusal),
         }
+    }
+
+    /// Whether whoever asks may have this decision. A buyer is not let off with what costs money
+    /// unless the settings say so: whether it was paid, the back end knows alone. What was granted
+    /// once is repeated to anybody who may see it, since that changes nothing.
+    fn may_settle(&self, form: Form, record: &Record) -> bool {
+        !form.is_buyers() || self.config.buyers_confirm || !self.engine.is_paid_for(record)
     }
 
     fn execute_query(&mut self, to: Destination, form: Form, query: &Query) {

@@ -76,6 +76,8 @@ pub struct ServiceConfig {
     pub slow_request: Option<Duration>,
     /// Which buyers' tokens hold; without any, none does.
     pub token_rules: Option<Arc<TokenRules>>,
+    /// Whether buyers themselves may confirm, buy and cancel what costs money.
+    pub buyers_confirm: bool,
     /// The proxies whose word on a client's address counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether each HTTP connection of such a proxy starts with a PROXY protocol header.
@@ -427,9 +429,11 @@ impl Service {
     pub fn sleep(&self) -> Option<Duration> {
         let sweep =
             (self.connections.len() > 0).then(|| self.sweep_due.saturating_sub(self.monotonic));
-        // Without room in the log a hold cannot expire, and the disk's answer wakes the driver. So
-        // it does where the filling batch keeps the time at that of its first record.
-        let expiry = self.engine.next_expiry().filter(|_| self.log.has_room());
+        // Without room in the log a hold cannot expire, and the disk's answer wakes the driver, or
+        // the control plane does. So it is where the filling batch keeps the time at that of its
+        // first record.
+        let may_expire = self.log.has_room() && self.may_end_holds();
+        let expiry = self.engine.next_expiry().filter(|_| may_expire);
         let now = self.log.now(self.clock);
         let expiry = expiry.map(|due| Duration::from_millis(due.0.saturating_sub(now.0)));
         match (sweep, expiry) {
@@ -449,6 +453,10 @@ impl Service {
         for _ in 0..EXPIRIES_PER_TURN {
             if !self.log.has_room() {
                 self.expiries_wait = true;
+                return;
+            }
+            // Its stock comes back later; to everybody who asks it is over already.
+            if !self.may_end_holds() {
                 return;
             }
             let now = self.log.now(self.clock);
@@ -556,7 +564,16 @@ pub(super) mod tests {
             shards: NonZeroU16,
             change: impl FnOnce(&mut ServiceConfig),
         ) -> Self {
-            let segment = Segment { index: SegmentIndex::FIRST, bytes: 64 << 20 };
+            Self::with_log(64 << 20, shards, change)
+        }
+
+        /// With so many bytes of log.
+        pub(in crate::server) fn with_log(
+            bytes: u64,
+            shards: NonZeroU16,
+            change: impl FnOnce(&mut ServiceConfig),
+        ) -> Self {
+            let segment = Segment { index: SegmentIndex::FIRST, bytes };
             let shard = ShardIndex(0);
             let log = LogWriter::new(&Recovered {
                 identity: Identity { log: LogId(1), shard, shards },
@@ -590,6 +607,7 @@ pub(super) mod tests {
                 keys: None,
                 slow_request: Some(SLOW),
                 token_rules: None,
+                buyers_confirm: false,
                 trusted_proxies: TrustedProxies::default(),
                 proxy_protocol: false,
                 cors: Cors::default(),

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -21,7 +22,7 @@ use crate::runtime::file::SyncMethod;
 use crate::runtime::{
     Clock, Event, Inbox, Operation, Outbox, Received, Ring, Token, Wait, Wakeup, net,
 };
-use crate::wal::{Segment, SegmentIndex};
+use crate::wal::{SealedFrame, Segment, SegmentIndex, segment_path};
 
 /// How long accepting pauses after an error such as "too many open files".
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -47,6 +48,11 @@ const LOG_TOKEN: Token = Token(u32::MAX);
 pub enum Order {
     /// The log's next segment is prepared, and open for its writes.
     Segment(Segment, File),
+    /// The disk has room for so much of the log beyond the prepared segments.
+    Space {
+        /// In blocks of the log.
+        blocks: u64,
+    },
     /// Fill this table with the stock of the shard's sales.
     Stock(Box<StockTable>),
     /// A command or a query, for a sale of this shard.
@@ -121,6 +127,8 @@ pub struct Shard<C> {
     pub wakeup: Wakeup,
     /// The listening sockets.
     pub listeners: Vec<Listener>,
+    /// The directory of the log.
+    pub log_dir: PathBuf,
     /// The log's open segments, the one that is written first.
     pub segments: VecDeque<(SegmentIndex, File)>,
     /// How writes become durable.
@@ -145,6 +153,8 @@ pub struct LoopState {
     is_drained: bool,
     is_stopped: bool,
     is_starved: bool,
+    /// The frame that was last handed to the ring.
+    writing: Option<SealedFrame>,
 }
 
 impl<C: Clock> Shard<C> {
@@ -228,12 +238,7 @@ impl<C: Clock> Shard<C> {
             }
             Event::Written { token: _, buffer, result } => {
                 // Never tried again: after a failed sync nobody knows what the disk has.
-                let segment = self.segments.front().map_or(SegmentIndex(0), |(index, _)| *index);
-                result.map_err(|source| ServerError::LogWrite {
-                    shard: self.index,
-                    segment,
-                    source,
-                })?;
+                result.map_err(|source| self.write_failed(source))?;
                 self.service.handle_written(buffer);
             }
             Event::Connected { .. } => unreachable!("a server connects to nobody"),
@@ -313,6 +318,7 @@ impl<C: Clock> Shard<C> {
                     self.segments.push_back((segment.index, file));
                     self.service.handle_segment(segment);
                 }
+                Order::Space { blocks } => self.service.handle_space(blocks),
                 Order::Stock(table) => self.service.handle_stock(table),
                 Order::Ask(id, ask) => self.service.handle_ask(id, ask),
                 Order::Drain => {
@@ -400,6 +406,7 @@ impl<C: Clock> Shard<C> {
 
     fn push_write(&mut self, write: super::commit::Write) {
         let position = write.frame.position;
+        self.state.writing = Some(write.frame);
         if write.frame.is_first_of_segment {
             while self.segments.front().is_some_and(|(index, _)| *index != position.segment) {
                 self.segments.pop_front();
@@ -410,6 +417,16 @@ impl<C: Clock> Shard<C> {
         assert_eq!(*index, position.segment, "segments are written in their order");
         let buffer = (write.buffer, write.frame.bytes);
         self.ring.write(file.as_fd(), LOG_TOKEN, buffer, position.offset, self.sync);
+    }
+
+    fn write_failed(&self, source: io::Error) -> ServerError {
+        let frame = self.state.writing.expect("a write that ended was begun");
+        ServerError::LogWrite {
+            path: segment_path(&self.log_dir, frame.position.segment),
+            offset: frame.position.offset,
+            lsn: frame.last_lsn,
+            source,
+        }
     }
 
     fn push_mail(&mut self) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::calibrate::CALIBRATION_BYTES;
 use crate::model::ShardIndex;
-use crate::runtime::disk::file_system;
+use crate::runtime::disk::{DiskSpace, disk_space};
 use crate::wal::{FileStorage, LogStorage, shard_dir};
 
 /// Manifest, lock and directories.
@@ -38,9 +38,53 @@ pub fn space(
     });
     let logs_bytes = missing.sum::<u64>().saturating_mul(segment_bytes);
     let measuring_bytes = u64::from(shards.get()) * CALIBRATION_BYTES as u64;
-    let free_bytes = file_system(&existing_ancestor(data_dir))?.free_bytes;
+    let free_bytes = disk_space(&existing_ancestor(data_dir))?.free_bytes;
     let needed_bytes = logs_bytes.saturating_add(measuring_bytes).saturating_add(SMALL_FILES_BYTES);
     Ok(Space { needed_bytes, free_bytes })
+}
+
+/// What is left to others on the disk: a share of it, and no more than so much.
+const KEPT_FREE_SHARE: u64 = 16;
+const KEPT_FREE_BYTES_MAX: u64 = 64 << 20;
+
+/// Beyond the first, prepared segments take at most this share of what they and the free space
+/// are together.
+const AHEAD_SHARE: u64 = 4;
+
+/// The disk as the logs of some shards see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSpace {
+    /// The disk.
+    pub disk: DiskSpace,
+    /// How many logs share it.
+    pub shards: NonZeroU16,
+    /// The size of their segments.
+    pub segment_bytes: u64,
+}
+
+impl LogSpace {
+    /// The space on the disk of `directory`.
+    pub fn of(directory: &Path, shards: NonZeroU16, segment_bytes: u64) -> io::Result<Self> {
+        Ok(Self { disk: disk_space(directory)?, shards, segment_bytes })
+    }
+
+    /// How many further segments one log can count on.
+    #[must_use]
+    pub fn segments(&self) -> u64 {
+        let kept = (self.disk.size_bytes / KEPT_FREE_SHARE).min(KEPT_FREE_BYTES_MAX);
+        let free = self.disk.free_bytes.saturating_sub(kept);
+        free / self.segment_bytes / u64::from(self.shards.get())
+    }
+
+    /// Whether a log that has `ahead` prepared segments is to have one more, where it shall have
+    /// `most` of them: the first in any case, and no others that a small disk has no room for.
+    #[must_use]
+    pub fn wants_more(&self, ahead: u64, most: u64) -> bool {
+        let shards = u64::from(self.shards.get());
+        let of_all = |segments: u64| segments.saturating_mul(shards * self.segment_bytes);
+        let whole = self.disk.free_bytes.saturating_add(of_all(ahead));
+        ahead == 0 || (ahead < most && of_all(ahead + 1) <= whole / AHEAD_SHARE)
+    }
 }
 
 /// The path itself, or the nearest directory above it that there is.
@@ -125,6 +169,22 @@ mod tests {
         let path = crate::wal::segment_path(&dir, crate::wal::SegmentIndex::FIRST);
         std::fs::write(path, "").expect("it writes");
         assert_eq!(needed(1), (1 << 20) + 2 * CALIBRATION_BYTES as u64 + SMALL_FILES_BYTES);
+    }
+
+    #[test]
+    fn logs_count_on_what_others_are_not_left_with() {
+        let space = |free_bytes, shards| LogSpace {
+            disk: DiskSpace { size_bytes: 160 << 20, free_bytes },
+            shards: NonZeroU16::new(shards).expect("it is not zero"),
+            segment_bytes: 4 << 20,
+        };
+        for (free_mib, shards, segments) in [(160, 1, 37), (160, 2, 18), (14, 1, 1), (13, 1, 0)] {
+            assert_eq!(space(free_mib << 20, shards).segments(), segments, "{free_mib} {shards}");
+        }
+        // The first one always, the others up to a quarter.
+        assert!(space(0, 1).wants_more(0, 4));
+        assert!(space(28 << 20, 1).wants_more(1, 4) && !space(27 << 20, 1).wants_more(1, 4));
+        assert!(!space(28 << 20, 2).wants_more(1, 4) && !space(1 << 40, 1).wants_more(4, 4));
     }
 
     #[test]

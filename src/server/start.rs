@@ -1,4 +1,4 @@
-//! Starting a server: data directory, listeners, recovery, and one thread for each shard.
+//! Starting a server: listeners, data directory, recovery, and one thread for each shard.
 //!
 //! [`open`] is short and decides whether this process may serve at all; [`start`] may take as long
 //! as the log is, so the control plane runs it on a thread of its own.
@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 use super::asks::ASKS_MAX;
 use super::calibrate::calibrate;
 use super::config::{AdminAddress, SHARDS_MAX, ServerConfig};
-use super::datadir::{DataDir, NewLog};
+use super::datadir::{DataDir, DataDirError, Found, NewLog, inspect};
 use super::documents::Documents;
 use super::error::ServerError;
 use super::mail::{MAILBOX_MESSAGES, Mail};
 use super::metrics::ShardMetrics;
 use super::service::{IN_FLIGHT_MAX, Service, ServiceConfig};
 use super::shard::{Listener, LoopState, Order, Peer, Reporter, Shard};
+use super::space::{LogSpace, is_disk_full};
 use crate::engine::{Engine, HashSeed};
 use crate::model::{Scopes, ShardIndex};
 use crate::protocol::binary::{FRAME_BYTES_MAX, VERSION, Welcome};
@@ -33,7 +34,7 @@ use crate::runtime::net::{self, Listeners};
 use crate::runtime::{Inbox, Outbox, Ring, RingConfig, SystemClock, Wakeup, cpu, huge, interrupt};
 use crate::wal::{
     FileStorage, Identity, LogId, LogWriter, Recovered, Segment, SegmentIndex, prepare_segment,
-    recover, repair_torn_tail, segment_path,
+    recover, repair_torn_tail, segment_path, segment_room,
 };
 
 /// A shard's ring. Two thousand receive buffers of a page are enough for as many connections to
@@ -101,6 +102,8 @@ struct Assignment {
     cpu: usize,
     identity: Identity,
     directory: PathBuf,
+    /// What the disk has room for beyond the prepared segments; the control plane tells more.
+    room_blocks: u64,
     listeners: Vec<Listener>,
     service: ServiceConfig,
     peers: Vec<Peer>,
@@ -109,26 +112,40 @@ struct Assignment {
     wakeup: Wakeup,
 }
 
-/// A data directory that is this process's own, and the CPUs to serve it on.
+/// A data directory that is this process's own, the CPUs to serve it on, and the sockets.
 #[derive(Debug)]
 pub struct Opened {
     /// The directory, locked as long as this lives.
     pub data_dir: DataDir,
     cpus: Vec<usize>,
     cors: Cors,
+    /// Nothing is accepted on them yet.
+    listening: Listening,
 }
 
-/// Opens and locks the data directory, making it where there is none, and keeps this thread and
-/// those that it starts to the CPUs to run on.
+/// Listens, opens and locks the data directory, making it where there is none, and keeps this
+/// thread and those that it starts to the CPUs to run on.
 pub fn open(config: &ServerConfig) -> Result<Opened, ServerError> {
     check_reach(config)?;
     let cors = Cors::new(&config.cors_origins)?;
-    let data_dir = open_data_dir(config)?;
+    let default_shards = default_shards(config)?;
+    // Before anything is made: a busy port leaves no data directory behind.
+    let mut listening = listen(config, expected_shards(config, default_shards)?)?;
+    if let AdminAddress::Tcp(address) = config.admin {
+        let refused = |source| ServerError::Listen { address, flag: "--admin", source };
+        net::try_bind(address).map_err(refused)?;
+    }
+    let data_dir = open_data_dir(config, default_shards)?;
+    if listening.own.len() != usize::from(data_dir.shards().get()) {
+        // A creation that was cut short is begun anew with another number of shards.
+        drop(listening);
+        listening = listen(config, data_dir.shards())?;
+    }
     let cpus = choose_cpus(config, data_dir.shards())?;
-    Ok(Opened { data_dir, cpus, cors })
+    Ok(Opened { data_dir, cpus, cors, listening })
 }
 
-/// Listens, recovers every log, and serves.
+/// Recovers every log, and serves.
 ///
 /// `reporter` makes what a shard tells the control plane by. `fatal` ends the process: it is
 /// called on the thread of a shard that cannot go on.
@@ -138,11 +155,11 @@ pub fn start(
     reporter: impl FnMut() -> Result<Reporter, ServerError>,
     fatal: fn(&ServerError) -> !,
 ) -> Result<Started, ServerError> {
-    let shards = opened.data_dir.shards();
-    let listening = listen(config, shards)?;
+    let Opened { data_dir, cpus, cors, listening } = opened;
+    let shards = data_dir.shards();
     let (address, http) = (listening.binary.address, listening.http.address);
     let shard_addresses = listening.own.iter().map(|own| own.address).collect();
-    let (assignments, orders) = assign(config, &opened, listening, reporter)?;
+    let (assignments, orders) = assign(config, &data_dir, (&cpus, &cors), listening, reporter)?;
     // On the CPUs of this thread, which `open` kept to the server's.
     huge::start_warming().map_err(ServerError::system("start a thread"))?;
     let (ready_sender, ready) = mpsc::channel();
@@ -171,19 +188,14 @@ pub fn start(
         let (log, metrics) = prepared.expect("each shard reported");
         StartedShard { index: ShardIndex(number as u16), orders, thread, log, metrics }
     });
-    Ok(Started {
-        address,
-        http,
-        shard_addresses,
-        shards: shards.collect(),
-        data_dir: opened.data_dir,
-    })
+    Ok(Started { address, http, shard_addresses, shards: shards.collect(), data_dir })
 }
 
 /// What each shard's thread is given, and by what it takes orders.
 fn assign(
     config: &ServerConfig,
-    Opened { data_dir, cpus, cors }: &Opened,
+    data_dir: &DataDir,
+    (cpus, cors): (&[usize], &Cors),
     listening: Listening,
     mut reporter: impl FnMut() -> Result<Reporter, ServerError>,
 ) -> Result<(Vec<Assignment>, Vec<Outbox<Order>>), ServerError> {
@@ -191,6 +203,9 @@ fn assign(
     let token_rules = config.token_rules();
     let documents = Arc::new(Documents::shipped());
     let welcome = welcome(&listening.own)?;
+    let first = Segment { index: SegmentIndex::FIRST, bytes: config.segment_bytes };
+    let space = LogSpace::of(data_dir.path(), shards, first.bytes);
+    let room_blocks = space.map_or(0, |space| space.segments()) * segment_room(first);
     let (peers, wakeups) = connect_shards(shards)?;
     let mut assignments = Vec::new();
     let mut orders = Vec::new();
@@ -205,6 +220,7 @@ fn assign(
             cpu: cpus[number % cpus.len()],
             identity: Identity { log, shard: index, shards },
             directory: data_dir.shard_directory(index),
+            room_blocks,
             listeners,
             service: ServiceConfig {
                 index,
@@ -217,6 +233,7 @@ fn assign(
                 keys: config.keys.clone(),
                 slow_request: config.slow_request,
                 token_rules: token_rules.clone(),
+                buyers_confirm: config.buyers_confirm,
                 trusted_proxies: config.trusted_proxies.clone(),
                 proxy_protocol: config.proxy_protocol,
                 cors: cors.clone(),
@@ -248,11 +265,26 @@ fn check_reach(config: &ServerConfig) -> Result<(), ServerError> {
     Ok(())
 }
 
-fn open_data_dir(config: &ServerConfig) -> Result<DataDir, ServerError> {
+/// The shards of a new data directory, unless they are asked for.
+fn default_shards(config: &ServerConfig) -> Result<NonZeroU16, ServerError> {
     let allowed = cpu::allowed().map_err(ServerError::system("ask for the CPUs"))?;
     let cpus = config.cpus.as_ref().map_or(allowed.len(), Vec::len);
     let default = cpus.min(usize::from(SHARDS_MAX)) as u16;
-    let default = NonZeroU16::new(default).unwrap_or(NonZeroU16::MIN);
+    Ok(NonZeroU16::new(default).unwrap_or(NonZeroU16::MIN))
+}
+
+/// The shards that the data directory has or will have.
+fn expected_shards(config: &ServerConfig, default: NonZeroU16) -> Result<NonZeroU16, ServerError> {
+    match inspect(&config.data_dir)? {
+        Found::Nothing => Ok(config.shards.unwrap_or(default)),
+        Found::DataDir { shards } => Ok(shards),
+        Found::InUse { owner } => {
+            Err(DataDirError::InUse { path: config.data_dir.clone(), owner }.into())
+        }
+    }
+}
+
+fn open_data_dir(config: &ServerConfig, default: NonZeroU16) -> Result<DataDir, ServerError> {
     let make_log = |log: &NewLog<'_>| {
         let identity = Identity { log: LogId(log.log_id), shard: log.shard, shards: log.shards };
         let first = Segment { index: SegmentIndex::FIRST, bytes: config.segment_bytes };
@@ -287,6 +319,7 @@ fn choose_cpus(config: &ServerConfig, shards: NonZeroU16) -> Result<Vec<usize>, 
 }
 
 /// The sockets of all shards.
+#[derive(Debug)]
 struct Listening {
     /// Those that share the port of `--binary`.
     binary: Listeners,
@@ -400,15 +433,7 @@ fn prepare_shard(assignment: Assignment) -> Result<(Shard<SystemClock>, StartedL
     let clock = SystemClock::new();
     let mut ring = Ring::new(&RING)?;
     let (engine, recovered) = recover_log(&assignment)?;
-    let calibration = calibrate(&mut ring, &clock, &assignment.directory)?;
-    tracing::info!(
-        shard = assignment.index.0,
-        data_sync_us = calibration.data_sync.as_micros(),
-        flush_us = calibration.flush.as_micros(),
-        "log writes use {:?}",
-        calibration.method
-    );
-    let sync = calibration.method;
+    let sync = choose_sync(&mut ring, &clock, &assignment)?;
     let segments = open_segments(&assignment.directory, &recovered, sync)?;
     let log = StartedLog {
         directory: assignment.directory,
@@ -417,13 +442,16 @@ fn prepare_shard(assignment: Assignment) -> Result<(Shard<SystemClock>, StartedL
         current: recovered.segment.index,
         ahead: recovered.prepared.len(),
     };
+    let mut service = Service::new(assignment.service, engine, LogWriter::new(&recovered));
+    service.handle_space(assignment.room_blocks);
     let shard = Shard {
         index: assignment.index,
         ring,
-        service: Service::new(assignment.service, engine, LogWriter::new(&recovered)),
+        service,
         clock,
         wakeup: assignment.wakeup,
         listeners: assignment.listeners,
+        log_dir: log.directory.clone(),
         segments,
         sync,
         peers: assignment.peers,
@@ -432,6 +460,34 @@ fn prepare_shard(assignment: Assignment) -> Result<(Shard<SystemClock>, StartedL
         state: LoopState::default(),
     };
     Ok((shard, log))
+}
+
+/// How writes become durable: what is faster here.
+fn choose_sync(
+    ring: &mut Ring,
+    clock: &SystemClock,
+    assignment: &Assignment,
+) -> Result<SyncMethod, ServerError> {
+    let shard = assignment.index.0;
+    match calibrate(ring, clock, &assignment.directory) {
+        Ok(calibration) => {
+            tracing::info!(
+                shard,
+                data_sync_us = calibration.data_sync.as_micros(),
+                flush_us = calibration.flush.as_micros(),
+                "log writes use {:?}",
+                calibration.method
+            );
+            Ok(calibration.method)
+        }
+        // Who holds something must be able to confirm it, however full the disk is.
+        Err(error) if is_disk_full(&error) => {
+            let method = SyncMethod::DataSync;
+            tracing::warn!(shard, %error, "no room to measure the disk; log writes use {method:?}");
+            Ok(method)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn recover_log(assignment: &Assignment) -> Result<(Engine, Recovered), ServerError> {

@@ -3,7 +3,7 @@
 //! A torn tail is not here: it is what a crash leaves, and recovery mends it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Display, Path, PathBuf};
 
 use super::segment::{Identity, LogId, SegmentIndex};
 use crate::model::Lsn;
@@ -14,9 +14,8 @@ pub enum WalError {
     /// Bytes that were durable are no longer what was written.
     #[error(
         "the log is damaged: {}: offset {offset}, LSN {lsn}: {what}. Nothing was changed. \
-         Restore this directory from a backup; `boxoffice audit` on the data directory shows \
-         what is readable up to this place",
-        file.display()
+         `boxoffice wal verify {}` shows what is lost and each way out",
+        file.display(), data_dir(file)
     )]
     Damage {
         /// The segment file.
@@ -31,8 +30,8 @@ pub enum WalError {
     /// The file is not a segment at all.
     #[error(
         "{} is not a segment of a Boxoffice log: its first bytes are something else. Nothing \
-         was changed. Check the data directory, or restore this file from a backup",
-        file.display()
+         was changed. `boxoffice wal verify {}` shows what is lost and each way out",
+        file.display(), data_dir(file)
     )]
     NotASegment {
         /// The file.
@@ -55,8 +54,8 @@ pub enum WalError {
     /// The segment belongs to another log.
     #[error(
         "{} belongs to the log {found}, not to {expected}: files of two data directories are \
-         mixed up. Put the right file back, or restore this directory from a backup",
-        file.display()
+         mixed up. Put the right file back; `boxoffice wal verify {}` shows each way out",
+        file.display(), data_dir(file)
     )]
     ForeignLog {
         /// The segment file.
@@ -82,9 +81,9 @@ pub enum WalError {
     },
     /// A segment is not there.
     #[error(
-        "{} is missing: the log needs segment {index}. Put the file back, or restore this \
-         directory from a backup",
-        file.display()
+        "{} is missing: the log needs segment {index}. Put the file back; `boxoffice wal verify \
+         {}` shows what is lost and each way out",
+        file.display(), data_dir(file)
     )]
     MissingSegment {
         /// The file that should be there.
@@ -102,4 +101,9 @@ pub enum WalError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// The data directory that a file of a shard's log lies in.
+fn data_dir(file: &Path) -> Display<'_> {
+    file.parent().and_then(Path::parent).unwrap_or(file).display()
 }

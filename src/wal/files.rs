@@ -158,7 +158,7 @@ pub fn prepare_segment(dir: &Path, identity: Identity, segment: Segment) -> Resu
     sync_dir(dir)
 }
 
-fn sync_dir(dir: &Path) -> Result<(), WalError> {
+pub(super) fn sync_dir(dir: &Path) -> Result<(), WalError> {
     let synced = File::open(dir).and_then(|file| file.sync_all());
     synced.map_err(|source| failed(dir, "sync the directory", source))
 }
@@ -169,6 +169,6 @@ fn parse_name(name: &str) -> Option<SegmentIndex> {
     is_number.then(|| digits.parse().ok()).flatten().map(SegmentIndex)
 }
 
-fn failed(path: &Path, doing: &'static str, source: io::Error) -> WalError {
+pub(super) fn failed(path: &Path, doing: &'static str, source: io::Error) -> WalError {
     WalError::Io { path: path.to_path_buf(), doing, source }
 }

@@ -2,14 +2,14 @@
 //!
 //! # Terms
 //!
-//! - *intact frame*: magic, log id and version are right, and the CRC fits.
+//! - *intact frame*: magic, log id and version are right, and the CRC fits. A *stray* one has a
+//!   right CRC, but is of another log or of no format.
 //! - *the chain*: an intact frame continues it if it lies where the frame before ended (or first
 //!   in the next segment), was written for this segment, has the expected LSN and the CRC of the
 //!   frame before, and its time does not go back.
 //! - *the end*: where the last frame of the chain ended. The next frame goes there, or first
 //!   into the next segment where it does not fit.
-//! - *junk*: a block that is neither zero nor the start of an intact frame that has a record of
-//!   LSN ≥ expected. So stale frames (of another log, or of records that the chain has) are junk.
+//! - *junk*: a block that is neither zero nor the start of a whole frame, be it of another log.
 //!
 //! # The verdict
 //!
@@ -18,17 +18,31 @@
 //! | zeros only | clean end |
 //! | junk within reach of one write | torn tail: zero it, go on |
 //! | junk anywhere else | damage: no write ever went there |
-//! | an intact frame with a record of LSN ≥ expected, outside the chain | damage |
+//! | an intact frame outside the chain, or a stray one | damage |
 //! | a frame of the chain with impossible padding, count or records | damage |
 //!
 //! *Within reach of one write* is in one segment, and no further than the largest frame from the
 //! place where the next frame goes: one frame is in flight at most, and it was never
-//! acknowledged. An intact frame outside the chain proves that what lay before it was durable,
-//! and no torn write has a right CRC over content that cannot be.
+//! acknowledged. A later frame outside the chain proves that what lay before it was durable; a
+//! stale or a stray one was written to the wrong place, perhaps over the last frame; and no torn
+//! write has a right CRC over content that cannot be.
+//!
+//! A log that begins behind a snapshot ([`recover_from`]) is read from the snapshot's place on; the
+//! segments before it need not be there. An intact frame in that place whose records the snapshot
+//! has already is damage: log and snapshot are not of one history.
 //!
 //! A flipped bit in the last frame looks like a torn write, and no log can tell them apart; in
-//! any earlier frame it is damage. Nothing is changed here; [`repair_torn_tail`] is a call of
-//! its own.
+//! any earlier frame it is damage. Nor can a log know of files behind its end that are gone.
+//! Nothing is changed here; [`repair_torn_tail`] is a call of its own.
+//!
+//! # Every case
+//!
+//! *clean*: all of the chain is handed out, and the log goes on behind it. *torn*: likewise, once
+//! what lies behind the end is zeroed. Any other outcome is that [`WalError`]; nothing is changed,
+//! and what was handed out before is a prefix of the log. `tests/recovery_cases.rs` reads this
+//! table and makes each case; the loops of `tests/exhaustive.rs` judge by it.
+//!
+#![doc = include_str!("recovery_cases.md")]
 
 use std::path::PathBuf;
 
@@ -54,8 +68,25 @@ pub struct Entry<'a> {
     pub time: TimeMs,
     /// Where its bytes start.
     pub position: Position,
+    /// Where its frame starts.
+    pub frame: Position,
     /// What happened.
     pub record: &'a Record,
+}
+
+/// Where a log goes on behind a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogStart {
+    /// Whose log it is.
+    pub identity: Identity,
+    /// Where the next frame lies, if not first in the segment behind.
+    pub position: Position,
+    /// The LSN of its first record.
+    pub next_lsn: Lsn,
+    /// The CRC of the frame before; 0 where there is none.
+    pub previous_crc: u32,
+    /// The time of the frame before; 0 where there is none.
+    pub last_time: TimeMs,
 }
 
 /// A log that was read to its end.
@@ -73,9 +104,9 @@ pub struct Recovered {
     pub previous_crc: u32,
     /// The time of the last frame; 0 where there is none.
     pub last_time: TimeMs,
-    /// How many frames there are.
+    /// How many frames were read.
     pub frames: u64,
-    /// How many records there are.
+    /// How many records were read.
     pub records: u64,
     /// What an interrupted write left behind the end.
     pub torn: Option<TornTail>,
@@ -103,13 +134,31 @@ pub fn recover<S: LogStorage>(
     expected: Option<Identity>,
     on_record: impl FnMut(Entry<'_>),
 ) -> Result<Recovered, WalError> {
-    let segments = storage.segments().map_err(|source| WalError::Io {
-        path: storage.path(SegmentIndex::FIRST),
+    recover_from(storage, expected, None, on_record)
+}
+
+/// As [`recover`], but reads only what lies behind a snapshot, where `start` says so.
+///
+/// # Panics
+///
+/// Where `start` is of another log than `expected`.
+pub fn recover_from<S: LogStorage>(
+    storage: &S,
+    expected: Option<Identity>,
+    start: Option<LogStart>,
+    on_record: impl FnMut(Entry<'_>),
+) -> Result<Recovered, WalError> {
+    let expected = expected.or(start.map(|start| start.identity));
+    assert!(start.is_none_or(|start| Some(start.identity) == expected), "one log has one id");
+    let first = start.map_or(SegmentIndex::FIRST, |start| start.position.segment);
+    let mut segments = storage.segments().map_err(|source| WalError::Io {
+        path: storage.path(first),
         doing: "list the segments of the log",
         source,
     })?;
-    check_numbering(storage, &segments)?;
-    let mut scan = Scan::new(storage, expected, segments[0], on_record);
+    segments.retain(|segment| segment.index >= first);
+    check_numbering(storage, first, &segments)?;
+    let mut scan = Scan::new(storage, expected, segments[0], start, on_record);
     read_ahead(storage, &segments, |windows| scan.run(windows))?;
     Ok(scan.finish())
 }
@@ -123,9 +172,11 @@ pub fn repair_torn_tail<S: LogStorage>(storage: &S, torn: &TornTail) -> Result<(
     })
 }
 
-/// Whose log it is, by the header of its first segment.
+/// Whose log it is, by the header of the first segment that is there.
 pub fn log_identity<S: LogStorage>(storage: &S) -> Result<Identity, WalError> {
-    let start = Position { segment: SegmentIndex::FIRST, offset: 0 };
+    let first = storage.segments().map(|segments| segments.first().map(|first| first.index));
+    let first = first.ok().flatten().unwrap_or(SegmentIndex::FIRST);
+    let start = Position { segment: first, offset: 0 };
     let file = storage.path(start.segment);
     let mut block = [0; SEGMENT_HEADER_BYTES];
     match storage.read_at(start, &mut block) {
@@ -134,7 +185,11 @@ pub fn log_identity<S: LogStorage>(storage: &S) -> Result<Identity, WalError> {
     }
 }
 
-fn decode_header(block: &[u8], file: PathBuf, lsn: Lsn) -> Result<SegmentHeader, WalError> {
+pub(super) fn decode_header(
+    block: &[u8],
+    file: PathBuf,
+    lsn: Lsn,
+) -> Result<SegmentHeader, WalError> {
     SegmentHeader::decode(block).map_err(|error| match error {
         HeaderError::Magic => WalError::NotASegment { file },
         HeaderError::Newer(found) => {
@@ -147,8 +202,12 @@ fn decode_header(block: &[u8], file: PathBuf, lsn: Lsn) -> Result<SegmentHeader,
     })
 }
 
-fn check_numbering<S: LogStorage>(storage: &S, segments: &[Segment]) -> Result<(), WalError> {
-    let mut index = SegmentIndex::FIRST;
+fn check_numbering<S: LogStorage>(
+    storage: &S,
+    first: SegmentIndex,
+    segments: &[Segment],
+) -> Result<(), WalError> {
+    let mut index = first;
     for segment in segments {
         if segment.index != index {
             break;
@@ -162,13 +221,15 @@ fn check_numbering<S: LogStorage>(storage: &S, segments: &[Segment]) -> Result<(
 }
 
 /// What a block holds.
-enum Found {
+pub(super) enum Found {
     Zeros,
     Junk,
     /// A frame may start here, but the window ends inside it.
     Incomplete,
     /// An intact frame of a newer version.
     Newer(u16),
+    /// A whole frame that this log never has.
+    Stray,
     Intact(FrameHeader, u32),
 }
 
@@ -176,6 +237,7 @@ struct Scan<'s, S, F> {
     storage: &'s S,
     on_record: F,
     identity: Option<Identity>,
+    start: Option<LogStart>,
     segment: Segment,
     end: Position,
     next_lsn: Lsn,
@@ -188,16 +250,24 @@ struct Scan<'s, S, F> {
 }
 
 impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
-    fn new(storage: &'s S, expected: Option<Identity>, first: Segment, on_record: F) -> Self {
+    fn new(
+        storage: &'s S,
+        expected: Option<Identity>,
+        first: Segment,
+        start: Option<LogStart>,
+        on_record: F,
+    ) -> Self {
+        let head = Position { segment: first.index, offset: SEGMENT_HEADER_BYTES as u64 };
         Self {
             storage,
             on_record,
             identity: expected,
+            start,
             segment: first,
-            end: Position { segment: first.index, offset: SEGMENT_HEADER_BYTES as u64 },
-            next_lsn: Lsn(1),
-            previous_crc: 0,
-            last_time: TimeMs(0),
+            end: start.map_or(head, |start| start.position),
+            next_lsn: start.map_or(Lsn(1), |start| start.next_lsn),
+            previous_crc: start.map_or(0, |start| start.previous_crc),
+            last_time: start.map_or(TimeMs(0), |start| start.last_time),
             frames: 0,
             records: 0,
             torn: None,
@@ -226,6 +296,7 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
             self.segment_header(window)?;
             at = SEGMENT_HEADER_BYTES;
         }
+        at = at.max(self.bytes_before_start(window));
         let log = self.identity.expect("the first header set it").log;
         while at < window.bytes.len() {
             let offset = window.offset + at as u64;
@@ -238,19 +309,48 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
                     let file = self.storage.path(position.segment);
                     return Err(WalError::NewerFormat { file, found, supported: FORMAT_VERSION });
                 }
-                Found::Intact(header, crc) if self.is_relevant(&header) => {
+                Found::Stray => {
+                    let what = "a frame that is none of this log's was written here";
+                    return Err(self.damage(position, what.into()));
+                }
+                Found::Intact(header, _) if self.is_older_than_start(position, &header) => {
+                    let what = format!(
+                        "the log has LSN {} here, and the snapshot before it ends at LSN {}: they \
+                         are not of one history",
+                        header.first_lsn,
+                        self.next_lsn.0 - 1
+                    );
+                    return Err(self.damage(position, what));
+                }
+                Found::Intact(header, crc) => {
                     self.check_chain(position, &header)?;
                     self.accept(window.segment, position, &header, rest)?;
                     self.previous_crc = crc;
                     at += header.frame_bytes();
                 }
-                Found::Junk | Found::Intact(..) => {
+                Found::Junk => {
                     self.junk(position, &rest[..BLOCK_BYTES])?;
                     at += BLOCK_BYTES;
                 }
             }
         }
         Ok(at)
+    }
+
+    /// How many bytes of the window lie before the place where the log is to be read from.
+    fn bytes_before_start(&self, window: &Window<'_>) -> usize {
+        let start = self.start.map(|start| start.position);
+        let start = start.filter(|start| start.segment == window.segment.index);
+        let before = start.map_or(0, |start| start.offset.saturating_sub(window.offset));
+        before.min(window.bytes.len() as u64) as usize
+    }
+
+    /// Whether a frame lies where the log is to go on, with records that the snapshot has.
+    fn is_older_than_start(&self, position: Position, header: &FrameHeader) -> bool {
+        self.start.is_some_and(|start| start.position == position)
+            && header.segment == position.segment
+            && self.is_stale(header)
+            && self.frames == 0
     }
 
     fn segment_header(&mut self, window: &Window<'_>) -> Result<(), WalError> {
@@ -292,10 +392,10 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
         Ok(())
     }
 
-    /// Whether the frame has a record that the chain does not have yet, or claims to have none,
-    /// which no frame does.
-    fn is_relevant(&self, header: &FrameHeader) -> bool {
-        header.first_lsn.0.saturating_add(u64::from(header.records.max(1))) > self.next_lsn.0
+    /// Whether the chain has every record of the frame already. One that claims to have none,
+    /// which no frame does, counts as one.
+    fn is_stale(&self, header: &FrameHeader) -> bool {
+        header.first_lsn.0.saturating_add(u64::from(header.records.max(1))) <= self.next_lsn.0
     }
 
     /// Whether a frame at `position` is where the writer puts the next one.
@@ -306,6 +406,13 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
     }
 
     fn check_chain(&self, position: Position, header: &FrameHeader) -> Result<(), WalError> {
+        if self.is_stale(header) {
+            let what = format!(
+                "an earlier frame, with LSN {}, was written here a second time",
+                header.first_lsn
+            );
+            return Err(self.damage(position, what));
+        }
         let (lsn, next) = (header.first_lsn, self.next_lsn);
         if self.torn.is_some() || !self.is_next_position(position) || lsn != next {
             let what = format!(
@@ -351,6 +458,7 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
                     lsn: self.next_lsn,
                     time: header.time,
                     position: record_position,
+                    frame: position,
                     record: &record,
                 });
             }
@@ -414,17 +522,19 @@ impl<'s, S: LogStorage, F: FnMut(Entry<'_>)> Scan<'s, S, F> {
 }
 
 /// What starts at the first block of `rest`, with `segment_rest` bytes left in the segment.
-fn find(rest: &[u8], log: LogId, segment_rest: u64) -> Found {
+pub(super) fn find(rest: &[u8], log: LogId, segment_rest: u64) -> Found {
     let Some(candidate) = Candidate::read(rest) else {
         return if is_zero(&rest[..BLOCK_BYTES]) { Found::Zeros } else { Found::Junk };
     };
     let frame_bytes = candidate.header.frame_bytes();
-    if candidate.header.log != log || frame_bytes as u64 > segment_rest {
+    if frame_bytes as u64 > segment_rest {
         Found::Junk
     } else if frame_bytes > rest.len() {
         Found::Incomplete
-    } else if candidate.version == 0 || !candidate.is_intact(rest) {
+    } else if !candidate.is_intact(rest) {
         Found::Junk
+    } else if candidate.header.log != log || candidate.version == 0 {
+        Found::Stray
     } else if candidate.version > FORMAT_VERSION {
         Found::Newer(candidate.version)
     } else {
@@ -433,7 +543,7 @@ fn find(rest: &[u8], log: LogId, segment_rest: u64) -> Found {
 }
 
 /// Lanes of bytes are folded without a branch, so that this runs at the speed of memory.
-fn is_zero(bytes: &[u8]) -> bool {
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
     let mut lanes = bytes.chunks_exact(64);
     lanes.all(|lane| lane.iter().fold(0, |any, &byte| any | byte) == 0)
         && lanes.remainder().iter().all(|&byte| byte == 0)

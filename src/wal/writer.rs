@@ -12,9 +12,11 @@
 use std::collections::VecDeque;
 use std::ops::DerefMut;
 
+use super::BLOCK_BYTES;
 use super::batch::{Batch, BatchFull};
 use super::frame::FrameHeader;
 use super::recover::Recovered;
+use super::room::segment_room;
 use super::segment::{Identity, Position, SEGMENT_HEADER_BYTES, Segment, SegmentIndex};
 use crate::model::{Lsn, Record, TimeMs};
 
@@ -25,6 +27,8 @@ pub struct LogWriter {
     segment: Segment,
     offset: u64,
     ahead: VecDeque<Segment>,
+    /// The room of those ahead, in blocks.
+    ahead_blocks: u64,
     next_lsn: Lsn,
     sealed_lsn: Lsn,
     durable_lsn: Lsn,
@@ -62,6 +66,7 @@ impl LogWriter {
             segment: recovered.segment,
             offset: recovered.end.offset,
             ahead: recovered.prepared.iter().copied().collect(),
+            ahead_blocks: recovered.prepared.iter().copied().map(segment_room).sum(),
             next_lsn: recovered.next_lsn,
             sealed_lsn: last,
             durable_lsn: last,
@@ -169,6 +174,7 @@ impl LogWriter {
     pub fn add_segment(&mut self, segment: Segment) {
         assert!(segment.index == self.next_segment(), "segments are prepared in their order");
         self.ahead.push_back(segment);
+        self.ahead_blocks += segment_room(segment);
     }
 
     /// The segment to prepare next.
@@ -181,6 +187,12 @@ impl LogWriter {
     #[must_use]
     pub fn segments_ahead(&self) -> usize {
         self.ahead.len()
+    }
+
+    /// The blocks that frames can still take, in this segment and in those ahead.
+    #[must_use]
+    pub const fn room_blocks(&self) -> u64 {
+        (self.segment.bytes - self.offset) / BLOCK_BYTES as u64 + self.ahead_blocks
     }
 
     /// The segment that is being written.
@@ -212,6 +224,7 @@ impl LogWriter {
         let header_bytes = SEGMENT_HEADER_BYTES as u64;
         assert!(next.bytes - header_bytes >= frame_bytes as u64, "a segment holds any frame");
         self.ahead.pop_front();
+        self.ahead_blocks -= segment_room(next);
         self.segment = next;
         self.offset = header_bytes;
         Ok(())

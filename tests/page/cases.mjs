@@ -339,6 +339,32 @@ export async function token_in_the_link({ buyer, page }) {
   await buyer.sees("ticket");
 }
 
+/** What costs money is for the shop to confirm, and the page notices by itself. */
+export async function paid_in_the_shop({ buyer, page, base, sale }) {
+  const { TOKEN: token } = process.env;
+  await buyer.open(`#token=${token}`);
+  await buyer.hold(1, 2);
+  await buyer.sees("held");
+  await buyer.press("Confirm");
+  assert.match(await buyer.isTold("PAYMENT_DUE"), /Go back to the shop and pay/);
+  await buyer.sees("held");
+  assert.equal((await buyer.record()).pending, null);
+  const { order } = await buyer.record();
+  const paid = await fetch(`${base}/v1/sales/${sale}/orders/${order.number}/confirm`, {
+    method: "POST",
+    headers: {
+      "Authorization": "Bearer k",
+      "Content-Type": "application/json",
+      "Idempotency-Key": "paid",
+    },
+    body: JSON.stringify({ account: "ann", payment_ref: "81" }),
+  });
+  assert.equal(paid.status, 200);
+  await buyer.sees("ticket");
+  await buyer.isToldNothing();
+  assert.match(await buyer.text("ticket-lines"), /2 × Ticket type 1\s+20\.00/);
+}
+
 /** Not a case of the page but of those who watch it: each planted fault is seen. */
 export async function planted_faults({ buyer, page, context }) {
   await buyer.open();

@@ -278,5 +278,6 @@ fn refusals() -> Vec<(&'static str, Refusal)> {
         ("forbidden", Refusal::Forbidden),
         ("overloaded", Refusal::Overloaded),
         ("draining", Refusal::Draining),
+        ("disk_full", Refusal::DiskFull),
     ]
 }

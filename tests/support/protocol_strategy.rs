@@ -310,6 +310,7 @@ fn plain_refusals() -> Vec<Refusal> {
         Refusal::Forbidden,
         Refusal::Overloaded,
         Refusal::Draining,
+        Refusal::DiskFull,
     ]
 }
 

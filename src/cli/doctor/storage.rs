@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Finding, Subject};
-use crate::control::SEGMENTS_AHEAD;
 use crate::runtime::disk::{FileSystem, file_system};
 use crate::runtime::{Ring, SystemClock, cpu, interrupt};
 use crate::server::ServerError;
 use crate::server::calibrate::write_times;
+use crate::server::fullness::{HOLD_BYTES, RESERVE_BYTES};
 use crate::server::space::{Bytes, Space, existing_ancestor, space};
 use crate::server::start::RING;
 
@@ -64,7 +64,7 @@ fn free_space(subject: &Subject<'_>) -> Finding {
     let settings = subject.settings;
     let room =
         |segments| space(&settings.data_dir, subject.shards, segments, settings.segment_bytes);
-    match (room(1), room(1 + SEGMENTS_AHEAD)) {
+    match (room(1), room(1 + u64::from(settings.segments_ahead.get()))) {
         (Ok(start), Ok(run)) => judge_space(start, run),
         (Err(error), _) | (_, Err(error)) => {
             Finding::fail("free space", error, "name another --data-dir")
@@ -80,7 +80,13 @@ fn judge_space(start: Space, run: Space) -> Finding {
         let fact = format!("{free}, and a start needs {}", Bytes(start.needed_bytes));
         return Finding::fail(name, fact, change);
     }
-    let fact = format!("{free}, and the segments ahead need {}", Bytes(run.needed_bytes));
+    let fact = format!(
+        "{free}, and the segments ahead need {}; holds are refused where no more is left than {} \
+         and {} for each hold that lives",
+        Bytes(run.needed_bytes),
+        Bytes(RESERVE_BYTES),
+        Bytes(HOLD_BYTES)
+    );
     if run.free_bytes < run.needed_bytes {
         return Finding::warn(name, fact, change);
     }

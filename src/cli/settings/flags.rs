@@ -83,7 +83,7 @@ fn argument(setting: &'static Setting) -> Arg {
     match (setting.is_list, setting.kind) {
         (true, _) => argument.action(ArgAction::Append),
         (false, super::kind::Kind::Switch) => {
-            argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+            argument.num_args(0..=1).default_missing_value("true")
         }
         (false, _) => argument,
     }

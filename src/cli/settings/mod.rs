@@ -28,7 +28,7 @@ use self::table::{SETTINGS, Setting};
 use crate::server::config::{
     ADMIN_SOCKET_DEFAULT, AdminAddress, BINARY_DEFAULT, CONNECTIONS_DEFAULT, HTTP_DEFAULT,
     IDLE_TIMEOUT_DEFAULT, LOG_LEVEL_DEFAULT, LogFormat, REQUEST_TIMEOUT_DEFAULT,
-    SEND_TIMEOUT_DEFAULT,
+    SEGMENTS_AHEAD_DEFAULT, SEND_TIMEOUT_DEFAULT,
 };
 use crate::wal::SEGMENT_BYTES_DEFAULT;
 
@@ -52,10 +52,12 @@ pub struct Settings {
     pub token_keys: Vec<PathBuf>,
     pub token_issuer: Option<String>,
     pub token_audience: Option<String>,
+    pub buyers_confirm: bool,
     pub trusted_proxies: Vec<String>,
     pub proxy_protocol: bool,
     pub cors_origins: Vec<String>,
     pub segment_bytes: u64,
+    pub segments_ahead: NonZeroU16,
     pub connections: NonZeroUsize,
     pub idle_timeout: Duration,
     pub request_timeout: Duration,
@@ -78,10 +80,12 @@ impl Default for Settings {
             token_keys: Vec::new(),
             token_issuer: None,
             token_audience: None,
+            buyers_confirm: false,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             cors_origins: Vec::new(),
             segment_bytes: SEGMENT_BYTES_DEFAULT,
+            segments_ahead: SEGMENTS_AHEAD_DEFAULT,
             connections: CONNECTIONS_DEFAULT,
             idle_timeout: IDLE_TIMEOUT_DEFAULT,
             request_timeout: REQUEST_TIMEOUT_DEFAULT,

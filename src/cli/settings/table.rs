@@ -11,7 +11,9 @@ use std::time::Duration;
 use super::Settings;
 use super::kind::Kind;
 use crate::runtime::cpu;
-use crate::server::config::{AdminAddress, LogFormat, SEGMENT_BYTES_LEAST, SHARDS_MAX};
+use crate::server::config::{
+    AdminAddress, LogFormat, SEGMENT_BYTES_LEAST, SEGMENTS_AHEAD_MAX, SHARDS_MAX,
+};
 use crate::wal::BLOCK_BYTES;
 
 /// The most seconds of a timeout: a day.
@@ -114,7 +116,7 @@ fn cpu_list(cpus: &[usize]) -> String {
 }
 
 /// Every setting, in the order in which a reader wants them.
-pub const SETTINGS: [Setting; 21] = [
+pub const SETTINGS: [Setting; 23] = [
     Setting {
         name: "data_dir",
         flag: "data-dir",
@@ -259,6 +261,21 @@ pub const SETTINGS: [Setting; 21] = [
         },
     },
     Setting {
+        name: "buyers_confirm",
+        flag: "buyers-confirm",
+        placeholder: "BOOL",
+        kind: Kind::Switch,
+        is_list: false,
+        doc: "Whether a buyer's token is enough to confirm, buy and cancel what costs money; \
+            without it that takes an API key.",
+        unset: None,
+        read: |s| texts([s.buyers_confirm]),
+        write: |s, g| {
+            s.buyers_confirm = one(g)?;
+            Some(())
+        },
+    },
+    Setting {
         name: "trusted_proxies",
         flag: "trusted-proxy",
         placeholder: "CIDR",
@@ -311,6 +328,21 @@ pub const SETTINGS: [Setting; 21] = [
         read: |s| texts([s.segment_bytes]),
         write: |s, g| {
             s.segment_bytes = one(g)?;
+            Some(())
+        },
+    },
+    Setting {
+        name: "segments_ahead",
+        flag: "segments-ahead",
+        placeholder: "N",
+        kind: Kind::range(1, SEGMENTS_AHEAD_MAX as u64),
+        is_list: false,
+        doc: "How many segments of each log are prepared before they are needed; fewer where the \
+            disk is small.",
+        unset: None,
+        read: |s| texts([s.segments_ahead]),
+        write: |s, g| {
+            s.segments_ahead = one::<NonZeroU16>(g)?;
             Some(())
         },
     },

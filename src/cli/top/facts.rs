@@ -68,6 +68,10 @@ pub(super) struct ShardFacts {
     pub(super) behind_records: u64,
     pub(super) segment: u64,
     pub(super) segments_prepared: u64,
+    pub(super) prepared_bytes: u64,
+    pub(super) promised_bytes: u64,
+    pub(super) reserved_bytes: u64,
+    pub(super) full: bool,
     pub(super) hops: f64,
 }
 
@@ -150,6 +154,10 @@ fn shards(between: &Between<'_>) -> Vec<ShardFacts> {
                 behind_records: whole("log_appended_lsn").saturating_sub(durable_lsn),
                 segment: whole("log_segment"),
                 segments_prepared: whole("log_segments_prepared"),
+                prepared_bytes: whole("log_prepared_bytes"),
+                promised_bytes: whole("log_promised_bytes"),
+                reserved_bytes: whole("log_reserved_bytes"),
+                full: whole("log_full") > 0,
                 hops: between.rate("hops_total", &of),
             })
         })

@@ -48,7 +48,12 @@ pub(super) fn screen(facts: &Facts, address: &str, (columns, rows): (usize, usiz
 }
 
 fn head(facts: &Facts, address: &str) -> Vec<String> {
-    let state = if facts.ready { "serving" } else { "NOT SERVING" };
+    let is_full = facts.shards.iter().any(|shard| shard.full);
+    let state = match (facts.ready, is_full) {
+        (true, false) => "serving",
+        (true, true) => "DISK FULL, no holds",
+        (false, _) => "NOT SERVING",
+    };
     let up = facts.uptime_s;
     let (hours, minutes, seconds) = (up / 3_600, up / 60 % 60, up % 60);
     let version = &facts.version;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::view::Step;
 use crate::model::{Field, Refusal, RefusalCode, TimeMs};
-use crate::protocol::codes::{WireCode, http_status, title};
+use crate::protocol::codes::{WireCode, http_status, rule, title};
 use crate::protocol::http::{
     DateText, HttpFault, HttpRefusal, Method, Methods, Request, Version, status_line,
 };
@@ -203,6 +203,9 @@ fn refusal_facts(refusal: Refusal) -> (u16, Facts) {
     };
     if let Some((name, value)) = fact {
         facts.insert(name.to_owned(), value);
+    }
+    if let Refusal::BadRequest { field } = refusal {
+        facts.insert("detail".to_owned(), rule(field).into());
     }
     (status, facts)
 }

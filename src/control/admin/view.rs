@@ -5,13 +5,14 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::{
     DurationMs, ItemCounts, ItemId, ItemTerms, OrderView, Price, Quantity, SaleId, SaleState,
     SaleStats, SaleTerms, TimeMs, UuidText,
 };
 use crate::protocol::codes::WireCode;
+use crate::protocol::http::Object;
 
 /// A sale as it is wanted, with or without items: the body of `PUT /v1/sales/{sale}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,11 +31,16 @@ pub struct Definition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_limit: Option<u32>,
     /// Items to be so. Others of the sale stay as they are.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemDefinition>,
     /// The state to be in at the end; as it is unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<WantedState>,
+}
+
+fn objects<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ItemDefinition>, D::Error> {
+    let objects = Vec::<Object<ItemDefinition>>::deserialize(from)?;
+    Ok(objects.into_iter().map(|Object(item)| item).collect())
 }
 
 /// An item as it is wanted.

@@ -242,7 +242,8 @@ pub fn encode_refusal(out: &mut Vec<u8>, correlation: u64, refusal: Refusal) {
             | Refusal::BadToken
             | Refusal::Forbidden
             | Refusal::Overloaded
-            | Refusal::Draining => {}
+            | Refusal::Draining
+            | Refusal::DiskFull => {}
         }
     });
 }

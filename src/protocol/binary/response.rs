@@ -232,6 +232,7 @@ fn refusal(reader: &mut Reader<'_>) -> Result<Refusal, DecodeError> {
         RefusalCode::Forbidden => Refusal::Forbidden,
         RefusalCode::Overloaded => Refusal::Overloaded,
         RefusalCode::Draining => Refusal::Draining,
+        RefusalCode::DiskFull => Refusal::DiskFull,
     })
 }
 

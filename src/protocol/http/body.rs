@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 
 use super::problem::HttpRefusal;
@@ -25,11 +26,34 @@ pub(super) struct OrdersBody<'a> {
 }
 
 /// What an order begins as.
-#[derive(Clone, Copy, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy)]
 pub(super) enum Action {
     Hold,
     Buy,
+}
+
+impl<'de> Deserialize<'de> for Action {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(ActionVisitor)
+    }
+}
+
+struct ActionVisitor;
+
+impl Visitor<'_> for ActionVisitor {
+    type Value = Action;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`hold` or `buy`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Action, E> {
+        match name {
+            "hold" => Ok(Action::Hold),
+            "buy" => Ok(Action::Buy),
+            _ => Err(E::unknown_variant(name, &["hold", "buy"])),
+        }
+    }
 }
 
 /// One line that is wanted.
@@ -88,7 +112,33 @@ pub(super) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 /// Lines that a body holds in place: as many as a command does, and for the same reason.
 const LINES_IN_PLACE: usize = 4;
 
-/// Up to [`LINES_MAX`] elements.
+/// An object as a `T`. What is derived alone would take a list of the fields' values as well: a
+/// second form that nobody documents, and that a field put in between would change in silence.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    #[inline]
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+/// Up to [`LINES_MAX`] objects.
 pub(super) struct Few<T>(pub SmallVec<[T; LINES_IN_PLACE]>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
@@ -108,7 +158,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FewVisitor<T> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Few<T>, A::Error> {
         let mut few = SmallVec::new();
-        while let Some(element) = list.next_element()? {
+        while let Some(Object(element)) = list.next_element()? {
             if few.len() == LINES_MAX {
                 return Err(A::Error::custom(format_args!("at most {LINES_MAX} are possible")));
             }
@@ -133,7 +183,8 @@ pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, HttpRefu
     let Ok(body) = str::from_utf8(body) else {
         return Err(HttpRefusal::field("body", "it is not UTF-8"));
     };
-    serde_json::from_str(body).map_err(|error| explain::<T>(body, &error))
+    let read: Result<Object<T>, _> = serde_json::from_str(body);
+    read.map(|Object(body)| body).map_err(|error| explain::<T>(body, &error))
 }
 
 /// Reads a wrong body once more, now with an eye on where it is wrong.
@@ -145,12 +196,26 @@ fn explain<'a, T: Deserialize<'a>>(body: &'a str, error: &serde_json::Error) -> 
     }
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(text, _)| text);
     let mut deserializer = serde_json::Deserializer::from_str(body);
-    let path = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+    let path = match serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) {
         Err(error) => error.path().to_string(),
         Ok(_) => String::new(),
     };
     let path = if path == "." { "" } else { path.as_str() };
-    refusal(with_named(path, message), message)
+    refusal(with_named(path, message), &in_plain_words(message))
+}
+
+/// What kinds of numbers are possible, for those who do not know the names that they have here.
+fn in_plain_words(message: &str) -> Cow<'_, str> {
+    let numbers = [
+        ("u32", "a whole number from 0 to 4294967295"),
+        ("u64", "a whole number from 0 to 18446744073709551615"),
+        ("i64", "a whole number"),
+    ];
+    let told = numbers.into_iter().find_map(|(kind, words)| {
+        let start = message.strip_suffix(kind)?;
+        start.ends_with("expected ").then(|| format!("{start}{words}").into())
+    });
+    told.unwrap_or(message.into())
 }
 
 /// The field that a message is about: at `path`, or the one in it that the message names.

@@ -2,7 +2,7 @@
 //!
 //! Extensions are skipped and trailers dropped. What one reader might take for a chunk and
 //! another not is refused: sizes with signs or white space, lines that end in a bare LF or CR,
-//! folded trailers.
+//! folded trailers, and trailers that are no headers.
 
 use super::decoder::BODY_BYTES_MAX;
 use super::fault::HttpFault;
@@ -30,7 +30,9 @@ enum State {
     DataLf,
     /// The first of a trailer's line, or of the empty line.
     TrailerStart,
-    /// Of a trailer.
+    /// Of the name of a trailer.
+    TrailerName,
+    /// Of a trailer's value.
     Trailer,
     /// The LF of a trailer.
     TrailerEnd,
@@ -97,13 +99,21 @@ impl State {
             (Self::DataCr, b'\r') => Self::DataLf,
             (Self::DataLf, b'\n') => Self::Size { size: 0, digits: 0 },
             (Self::TrailerStart, b'\r') => Self::End,
-            (Self::TrailerStart, byte) if byte.is_ascii_graphic() => Self::Trailer,
+            (Self::TrailerStart | Self::TrailerName, byte) if is_token(byte) => Self::TrailerName,
+            (Self::TrailerName, b':') => Self::Trailer,
             (Self::Trailer, b'\r') => Self::TrailerEnd,
             (Self::Trailer, byte) if is_text(byte) => Self::Trailer,
             (Self::TrailerEnd, b'\n') => Self::TrailerStart,
             _ => return Err(HttpFault::Chunk),
         })
     }
+}
+
+/// Whether a byte may stand in the name of a header.
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.')
+        || matches!(byte, b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
 /// Whether a byte may stand in the value of a header.

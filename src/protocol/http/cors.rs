@@ -64,10 +64,11 @@ impl Cors {
     /// How an answer to a request of this origin is shared.
     #[must_use]
     pub fn sharing(&self, origin: Option<&[u8]>) -> Sharing {
-        let Some(origin) = origin else { return Sharing::Private };
         if self.any {
+            // Also where nobody asks: a cache may hand the answer to somebody who does.
             return Sharing::Any;
         }
+        let Some(origin) = origin else { return Sharing::Private };
         let index = self.origins.iter().position(|known| known.as_bytes() == origin);
         index.map_or(Sharing::Private, |index| Sharing::Listed(index as u8))
     }
@@ -116,6 +117,11 @@ mod tests {
         let any = Cors::new(&["*"]).expect("all");
         assert!(!any.varies());
         assert_eq!(any.allowed_origin(any.sharing(Some(b"null"))), Some("*"));
+        assert_eq!(
+            any.sharing(None),
+            Sharing::Any,
+            "answers do not differ, so a cache may keep one"
+        );
         assert_eq!(Cors::default().sharing(Some(b"https://a.example")), Sharing::Private);
     }
 

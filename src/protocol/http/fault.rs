@@ -112,15 +112,15 @@ faults! {
     /// A `POST` that has a body to say so did not.
     LengthRequired 411 "LENGTH_REQUIRED" "The request needs a Content-Length" go_on
     /// The body is too large.
-    BodyTooLarge 413 "BODY_TOO_LARGE" "The body is too large" close
+    BodyTooLarge 413 "BODY_TOO_LARGE" "The body is larger than 16 KiB" close
     /// The target is too long.
-    TargetTooLong 414 "TARGET_TOO_LONG" "The target of the request is too long" close
+    TargetTooLong 414 "TARGET_TOO_LONG" "The target of the request is longer than 1 KiB" close
     /// The body is not `application/json`, or has a content coding.
     MediaType 415 "MEDIA_TYPE" "The body has to be application/json, without a coding" go_on
     /// `Expect` asks for something other than `100-continue`.
     Expectation 417 "EXPECTATION" "The one expectation is 100-continue" close
     /// The request line and the headers are too long or too many.
-    HeadTooLarge 431 "HEAD_TOO_LARGE" "The headers are too large or too many" close
+    HeadTooLarge 431 "HEAD_TOO_LARGE" "The headers are larger than 8 KiB, or more than 64" close
     /// The method is unknown.
     MethodUnknown 501 "METHOD_UNKNOWN" "The method is unknown" go_on
     /// The version is not HTTP/1.0 or HTTP/1.1.

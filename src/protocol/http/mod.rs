@@ -67,6 +67,7 @@ pub use answer::{
     encode_availability, encode_order,
 };
 pub use ask::{Ask, Caller, json_body, to_ask};
+pub use body::Object;
 pub use chunked::CHUNKED_BYTES_MAX;
 pub use cors::{Cors, CorsError, ORIGIN_BYTES_MAX, ORIGINS_MAX, Sharing};
 pub use date::DateText;

@@ -7,7 +7,10 @@ use super::json::{put_field, put_text};
 use super::reply::{Reply, Site};
 use super::response::{put_allow, put_retry_after, respond};
 use crate::model::{Field, Refusal, RefusalCode, TimeMs};
-use crate::protocol::codes::{WireCode, http_status, title};
+use crate::protocol::codes::{WireCode, http_status, rule, title};
+
+/// When to ask again a server whose disk is full. Somebody has to make room first.
+const DISK_FULL_RETRY_S: u64 = 5;
 
 /// Why a well-formed request asks the engine nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +81,7 @@ pub fn encode_refusal(
                 put_retry_after(out, seconds_until(opens_at, site.date.now()));
             }
             Refusal::Overloaded | Refusal::Draining => put_retry_after(out, 1),
+            Refusal::DiskFull => put_retry_after(out, DISK_FULL_RETRY_S),
             Refusal::BadToken => put_challenge(out, detail),
             _ => {}
         }
@@ -92,6 +96,10 @@ pub fn encode_refusal(
             Refusal::BadRequest { field } => put_named(out, "field", json_name(field)),
             _ => {}
         }
+        let detail = detail.or(match refusal {
+            Refusal::BadRequest { field } => Some(rule(field)),
+            _ => None,
+        });
         if let Some(detail) = detail {
             put_named(out, "detail", detail);
         }
@@ -216,6 +224,7 @@ mod tests {
             Refusal::Forbidden,
             Refusal::Overloaded,
             Refusal::Draining,
+            Refusal::DiskFull,
         ];
         assert!(RefusalCode::ALL.iter().eq(refusals.map(Refusal::code).iter()));
         for refusal in refusals {
@@ -226,8 +235,13 @@ mod tests {
             assert_eq!(body["code"], code.name());
             assert_eq!(body["title"], title(code));
             assert_eq!(body["type"], format!("urn:boxoffice:refusal:{}", code.name()));
-            let comes_back = matches!(refusal, Refusal::Overloaded | Refusal::Draining);
-            assert_eq!(head.contains("\r\nRetry-After: 1\r\n"), comes_back, "{head}");
+            let retry_after = head.split_once("\r\nRetry-After: ").map(|(_, rest)| &rest[..3]);
+            let expected = match refusal {
+                Refusal::Overloaded | Refusal::Draining => Some("1\r\n"),
+                Refusal::DiskFull => Some("5\r\n"),
+                _ => None,
+            };
+            assert_eq!(retry_after, expected, "{head}");
             assert!(!head.contains("Connection"), "{head}");
         }
         assert_eq!(

@@ -60,6 +60,14 @@ pub struct ShardMetrics {
     pub segments_prepared: Gauge,
     /// Whether the log waits for its next segment: 0 or 1.
     pub starved: Gauge,
+    /// Bytes that prepared segments, and the one that is written, have left.
+    pub prepared_bytes: Gauge,
+    /// Bytes that the disk has for further segments of this shard.
+    pub promised_bytes: Gauge,
+    /// Bytes of both that are kept for the end of live holds and for governing sales.
+    pub reserved_bytes: Gauge,
+    /// Whether new stock is refused because only what is kept is left: 0 or 1.
+    pub full: Gauge,
     /// Open connections.
     pub connections: Gauge,
     /// Those that backpressure holds back.

@@ -2,6 +2,9 @@
 
 const TICK_MS = 200;
 
+/** How often an order is looked at that the shop has to confirm. */
+const PAYMENT_LOOK_MS = 5_000;
+
 /** What the link says behind its `#`; it is taken out of the address bar at once. */
 function takeFragment() {
   const given = new URLSearchParams(location.hash.slice(1));
@@ -56,7 +59,7 @@ class Page {
   #stock;
   #purchase;
   #opens_at_ms;
-  #overdueAt = -Infinity;
+  #lookedAt = -Infinity;
 
   constructor(sale) {
     const { token, currency } = takeFragment();
@@ -134,12 +137,14 @@ class Page {
     }
     // The server says when it is over, not this clock.
     const { order } = record;
-    if (order?.state === "held" && order.expires_at_ms <= now.latest) this.#overdue();
+    if (order?.state !== "held") return;
+    if (order.expires_at_ms <= now.latest) this.#lookAgain(1_000);
+    else if (this.#purchase.verdict?.code === "PAYMENT_DUE") this.#lookAgain(PAYMENT_LOOK_MS);
   }
 
-  async #overdue() {
-    if (performance.now() - this.#overdueAt < 1_000) return;
-    this.#overdueAt = performance.now();
+  async #lookAgain(every_ms) {
+    if (document.hidden || performance.now() - this.#lookedAt < every_ms) return;
+    this.#lookedAt = performance.now();
     await this.#then(this.#purchase.refresh());
   }
 

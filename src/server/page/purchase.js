@@ -132,6 +132,7 @@ class Purchase {
       return this.#settle({ code: "ORDER_GONE" });
     }
     const over = { expired: "HOLD_EXPIRED", released: "RELEASED", cancelled: "CANCELLED" };
+    if (json.state !== "held" && this.verdict?.code === "PAYMENT_DUE") this.verdict = null;
     if (over[json.state]) {
       this.record.order = null;
       return this.#settle({ code: over[json.state] });
@@ -220,6 +221,8 @@ class Purchase {
       this.#changed();
       return refusal.retry_ms ?? 0;
     }
+    // The order is the buyer's own; it is for the shop to confirm.
+    if (pending.op === "confirm" && refusal.code === "FORBIDDEN") refusal.code = "PAYMENT_DUE";
     if (!mayArrive) return void this.#settle(refusal);
     if (refusal.code === "BAD_TOKEN") {
       // Kept: with a new token the page goes on with this very intent.

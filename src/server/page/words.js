@@ -51,6 +51,11 @@ const WORDS = {
     "This is not open to you",
     "It belongs to another buyer. Go back to the shop and sign in again.",
   ],
+  PAYMENT_DUE: [
+    "Not paid yet",
+    "Your tickets stay held until the time runs out. Go back to the shop and pay there: it " +
+      "confirms them, and this page then shows your ticket by itself.",
+  ],
   NOT_ADMITTED: ["It is not your turn yet", "Go back to the waiting room and come from there."],
   BLOCKED: ["This account may not buy here", "Ask the shop's support."],
   CHALLENGE_REQUIRED: [

@@ -1,0 +1,95 @@
+//! The logs of a directory: those that its manifest names, or, where there is none (a backup, or
+//! what is left of a data directory), those that lie there.
+
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+
+use super::super::Failed;
+use super::super::exit::ExitCode;
+use super::failed;
+use crate::model::ShardIndex;
+use crate::server::datadir::{DataDirError, is_in_use, log_ids};
+use crate::wal::{Identity, LogId, shard_dir, shard_dirs};
+
+/// The logs of a directory.
+#[derive(Debug)]
+pub(in crate::cli) struct Logs {
+    /// Whether a process has the directory, which may be writing.
+    pub(in crate::cli) is_in_use: bool,
+    /// In the order of the shards.
+    pub(in crate::cli) shards: Vec<ShardLog>,
+}
+
+/// The log of one shard.
+#[derive(Debug)]
+pub(in crate::cli) struct ShardLog {
+    /// Which shard.
+    pub(in crate::cli) shard: ShardIndex,
+    /// Where its log should be.
+    pub(in crate::cli) dir: PathBuf,
+    /// Whose log it should be, where the manifest says.
+    pub(in crate::cli) identity: Option<Identity>,
+}
+
+impl Logs {
+    /// Finds the logs of `dir`, or that of one shard alone. Changes nothing and takes no lock.
+    pub(in crate::cli) fn find(dir: &Path, only: Option<u16>) -> Result<Self, Failed> {
+        let is_in_use = is_in_use(dir);
+        let mut shards = match log_ids(dir) {
+            Ok(Some(ids)) => named(dir, &ids)?,
+            // A manifest that is not there, or not readable, is no reason to show nothing.
+            Ok(None) | Err(DataDirError::BadManifest { .. }) => lying(dir)?,
+            Err(error) => return Err(refused(&error)),
+        };
+        if let Some(only) = only {
+            shards.retain(|log| log.shard.0 == only);
+            if shards.is_empty() {
+                let dir = dir.display();
+                let message =
+                    format!("{dir} has no shard {only}; see `boxoffice wal verify {dir}`");
+                return Err(Failed::new(ExitCode::Configuration, message));
+            }
+        }
+        Ok(Self { is_in_use, shards })
+    }
+}
+
+/// A data directory that cannot be used, as a program ends with it.
+pub(in crate::cli) fn refused(error: &DataDirError) -> Failed {
+    let code = match error {
+        DataDirError::InUse { .. } => ExitCode::DirectoryInUse,
+        DataDirError::NewerFormat { .. } | DataDirError::NotOurs { .. } => ExitCode::ForeignData,
+        DataDirError::BadManifest { .. } => ExitCode::DamagedLog,
+        DataDirError::Io { path, source, .. } => return super::system(path, source, error),
+        _ => ExitCode::Configuration,
+    };
+    Failed::new(code, error)
+}
+
+fn named(dir: &Path, ids: &[u64]) -> Result<Vec<ShardLog>, Failed> {
+    let shards = u16::try_from(ids.len()).ok().and_then(NonZeroU16::new);
+    let shards = shards.ok_or_else(|| {
+        let message = format!("{}: the MANIFEST names {} logs", dir.display(), ids.len());
+        Failed::new(ExitCode::DamagedLog, message)
+    })?;
+    let logs = (0..).zip(ids).map(|(index, &id)| {
+        let shard = ShardIndex(index);
+        let identity = Some(Identity { log: LogId(id), shard, shards });
+        ShardLog { shard, dir: shard_dir(dir, shard), identity }
+    });
+    Ok(logs.collect())
+}
+
+fn lying(dir: &Path) -> Result<Vec<ShardLog>, Failed> {
+    let dirs = shard_dirs(dir).map_err(|error| failed(&error))?;
+    if dirs.is_empty() {
+        let message = format!(
+            "{} has no log: there is neither a MANIFEST nor a directory shard-000 in it; name a \
+             data directory or a backup",
+            dir.display()
+        );
+        return Err(Failed::new(ExitCode::Configuration, message));
+    }
+    let log = |(shard, dir)| ShardLog { shard, dir, identity: None };
+    Ok(dirs.into_iter().map(log).collect())
+}

@@ -1,0 +1,64 @@
+//! `boxoffice wal verify`: whether the logs of a directory are whole.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::super::exit::ExitCode;
+use super::super::{Failed, print};
+use super::facts::{ShardFacts, Verdict, examine};
+use super::logs::Logs;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A data directory, also of a running server, or a backup.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Look at this shard alone.
+    #[arg(long, value_name = "N")]
+    shard: Option<u16>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Facts {
+    verdict: Verdict,
+    /// Whether a server has the directory; a frame that it is writing is no torn tail.
+    in_use: bool,
+    shards: Vec<ShardFacts>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failed> {
+    let logs = Logs::find(&args.dir, args.shard)?;
+    let in_use = logs.is_in_use;
+    let mut shards = Vec::new();
+    for log in &logs.shards {
+        shards.push(examine(&args.dir, log, in_use, |_, _| {})?.facts);
+    }
+    let verdict = shards.iter().map(|shard| shard.verdict).max().unwrap_or(Verdict::Clean);
+    print(&Facts { verdict, in_use, shards }, args.json)?;
+    let dir = args.dir.display();
+    match verdict {
+        Verdict::Clean => Ok(()),
+        Verdict::TornTail => Err(Failed::new(
+            ExitCode::TornTail,
+            format_args!("{dir} ends with an interrupted write; the next start removes it"),
+        )),
+        Verdict::Damaged => Err(Failed::new(
+            ExitCode::DamagedLog,
+            format_args!("{dir} is damaged: the lines above say where, and each way out"),
+        )),
+    }
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for shard in &self.shards {
+            writeln!(f, "{shard}")?;
+        }
+        Ok(())
+    }
+}
