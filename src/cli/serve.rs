@@ -5,6 +5,8 @@ use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::check_config::refuse;
 use super::exit::ExitCode;
 use super::settings::Settings;
@@ -182,6 +184,9 @@ fn failed(error: &ServerError) -> Failed {
                 ExitCode::ForeignData
             }
             DataDirError::BadManifest { .. } => ExitCode::DamagedLog,
+            DataDirError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::IO) => {
+                ExitCode::CannotRead
+            }
             DataDirError::Absent { .. }
             | DataDirError::OtherShards { .. }
             | DataDirError::Io { .. } => ExitCode::Configuration,
@@ -209,5 +214,10 @@ fn failed(error: &ServerError) -> Failed {
         ServerError::LogWrite { .. } | ServerError::Prepare { .. } => ExitCode::DiskFailed,
         ServerError::Ring(_) | ServerError::System { .. } => ExitCode::Failure,
     };
-    Failed::new(code, error)
+    match code {
+        ExitCode::CannotRead => {
+            Failed::new(code, format_args!("{error}; check the disk (dmesg, smartctl)"))
+        }
+        _ => Failed::new(code, error),
+    }
 }

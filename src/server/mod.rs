@@ -32,6 +32,7 @@ pub mod space;
 pub mod start;
 
 pub use asks::{ASKS_MAX, AskId};
+pub use commit::Beyond;
 pub use config::ServerConfig;
 pub use error::ServerError;
 pub use mail::{Frames, Mail, SentAsk};
