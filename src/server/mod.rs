@@ -38,5 +38,5 @@ pub use asks::{ASKS_MAX, AskId};
 pub use commit::Beyond;
 pub use config::ServerConfig;
 pub use error::ServerError;
-pub use mail::{Frames, SentAsk};
-pub use service::{IN_FLIGHT_MAX, Service, ServiceConfig, Wire};
+pub use mail::{Frames, Mail, SentAsk};
+pub use service::{IN_FLIGHT_MAX, Reading, Service, ServiceConfig, Wire};
