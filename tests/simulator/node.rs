@@ -220,5 +220,6 @@ fn config(index: ShardIndex, shards: NonZeroU16) -> ServiceConfig {
         proxy_protocol: false,
         cors: Cors::default(),
         documents: Arc::default(),
+        buyers_confirm: false,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use boxoffice::engine::{Engine, HashSeed};
+use boxoffice::engine::{Engine, HashSeed, Replay};
 use boxoffice::model::{Answer, Intent, OrderNumber, Query, Record, Refusal, SaleId, TimeMs};
 use boxoffice::server::{AskId, SentAsk};
 use boxoffice::wal::{LogWriter, Recovered, WalError, recover, repair_torn_tail};
@@ -161,12 +161,13 @@ impl World {
         let disk = &mut self.disks[shard];
         let (identity, damage) = (disk.identity(), disk.damage());
         let open = disk.open(failing_read);
-        let mut engine = Engine::new(seed);
+        let mut replay = Replay::new(Engine::new(seed));
         let mut records: Vec<(TimeMs, Record)> = Vec::new();
         let read = recover(&open, Some(identity), |entry| {
-            engine.replay(entry.record);
+            replay.push(entry.record);
             records.push((entry.time, entry.record.clone()));
         });
+        let engine = replay.finish();
         let is_unchanged = open.is_unchanged();
         assert!(is_unchanged, "CHANGED by being read: shard {shard}");
         match read {
