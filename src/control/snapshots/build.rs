@@ -32,6 +32,8 @@ pub struct Build<'a> {
     pub identity: Identity,
     /// The last segment to be covered; it and all before it are complete.
     pub sealed: SegmentIndex,
+    /// What is to stay free on the disk.
+    pub spare_bytes: u64,
     /// How fast.
     pub pace: &'a Pace,
 }
@@ -129,7 +131,7 @@ fn build_while_going(order: &Build<'_>) -> Result<Built, BuildError> {
     let engine = replay.finish();
     let path = snapshot_path(order.directory, header.last_lsn);
     let temporary = snapshot_preparation(order.directory, header.last_lsn);
-    let made = write(&temporary, &header, &engine, pace)
+    let made = write(&temporary, &header, &engine, order)
         .and_then(|totals| verify(&temporary, &header, &engine, pace).map(|bytes| (totals, bytes)))
         .and_then(|made| {
             rename(&temporary, &path, order.directory)?;
@@ -194,10 +196,10 @@ fn write(
     path: &Path,
     header: &SnapshotHeader,
     engine: &Engine,
-    pace: &Pace,
+    order: &Build<'_>,
 ) -> Result<SnapshotTotals, BuildError> {
     let write = || -> io::Result<SnapshotTotals> {
-        let file = BufWriter::new(PacedFile::new(File::create(path)?, pace));
+        let file = BufWriter::new(PacedFile::create(path, order.spare_bytes, order.pace)?);
         let mut writer = SnapshotWriter::new(file, header)?;
         for part in engine.export() {
             writer.part(&part)?;
