@@ -92,7 +92,10 @@ fn an_answer_ahead_of_the_disk_is_caught() {
 
 #[test]
 fn a_limit_that_replay_forgets_is_caught() {
-    is_caught(Canary::ForgetLimitOnReplay, &["READ Answer { outcome: Stats", "should be No(AccountLimit)"]);
+    is_caught(
+        Canary::ForgetLimitOnReplay,
+        &["READ Answer { outcome: Stats", "should be No(AccountLimit)"],
+    );
 }
 
 #[test]
