@@ -1,7 +1,7 @@
 //! Power cuts under load: what was acknowledged is there, once, and nothing else is.
 //!
-//! Buyers hold, buy, confirm, release and cancel through two shards until the server is cut off,
-//! in one of four ways:
+//! Buyers hold, buy, confirm, release and cancel through two shards, and snapshots are made and old
+//! segments deleted as fast as the log grows, until the server is cut off in one of four ways:
 //!
 //! - `kill`: SIGKILL. The page cache survives.
 //! - `ext4`, `xfs`: the file system under the data directory is shut down (`xfs_io -x -c
@@ -47,7 +47,7 @@ use boxoffice::audit::audit;
 use boxoffice::canary::{Canary, planted};
 use boxoffice::cli::exit::ExitCode;
 use boxoffice::model::SaleTerms;
-use buyers::{Random, Round, SALES, STOCK, await_moment};
+use buyers::{Random, Round, SALES, STOCK, await_moment, segments};
 use disk::Disk;
 use ledger::Ledger;
 use peer::Peer;
@@ -55,6 +55,9 @@ use server::{Serve, Server, temporary_dir};
 
 /// The smallest segment: a few hundred frames, so that many cuts meet the step to the next.
 const SEGMENT_BYTES: &str = "1052672";
+
+/// A snapshot with each sealed segment, so that many cuts meet one in the making.
+const SNAPSHOT_EVERY: &str = "1";
 
 /// Cuts on one data directory; behind them everything is checked once more, and audited.
 const CUTS_OF_A_CHAPTER: u64 = 5;
@@ -108,6 +111,8 @@ struct Tally {
     /// Requests that a cut left without an answer.
     unanswered: u64,
     audits: u64,
+    /// Those of data directories that had snapshots.
+    with_snapshots: u64,
 }
 
 impl fmt::Display for Tally {
@@ -116,12 +121,13 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} cuts ({kill} SIGKILL, {ext4} ext4, {xfs} xfs, {device} device), {} answers, {} \
-             acknowledged effects, {} requests without an answer, {} audits",
+             acknowledged effects, {} requests without an answer, {} audits ({} with snapshots)",
             kill + ext4 + xfs + device,
             self.answered,
             self.acknowledged,
             self.unanswered,
-            self.audits
+            self.audits,
+            self.with_snapshots
         )
     }
 }
@@ -159,7 +165,11 @@ impl Chapter {
         let at: PathBuf =
             disk.as_ref().map_or_else(|| home.path().to_owned(), |disk| disk.mount.clone());
         let data_dir = at.join("data");
-        let serve = Serve::on(&data_dir).with_shards(2).with("--segment-bytes", SEGMENT_BYTES);
+        let serve = Serve::on(&data_dir)
+            .with_shards(2)
+            .with("--segment-bytes", SEGMENT_BYTES)
+            .with("--snapshot-every", SNAPSHOT_EVERY)
+            .with("--retention", "delete");
         let server = Server::start_on(&data_dir, serve);
         let mut peer = Peer::connect(server.address());
         for sale in SALES {
@@ -225,6 +235,9 @@ impl Chapter {
         self.server.kill();
         let report = audit(self.server.data_dir()).map_err(|error| error.to_string())?;
         tally.audits += 1;
+        let files = segments(self.server.data_dir());
+        let is_snapshot = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "snap");
+        tally.with_snapshots += u64::from(files.iter().any(is_snapshot));
         if report.is_clean() { Ok(()) } else { Err(format!("the audit found {report:?}")) }
     }
 }
