@@ -9,12 +9,16 @@ mod server;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use boxoffice::admission::token::{MintedClaims, TokenSigner};
 use boxoffice::cli::exit::ExitCode;
-use boxoffice::model::{Command, ItemId, ItemTerms, Price, Quantity, SaleId, SaleTerms};
+use boxoffice::model::{Command, ItemId, ItemTerms, Price, Quantity, Refusal, SaleId, SaleTerms};
 use http_peer::{HttpPeer, Response, get, post};
-use peer::{Peer, define_item, wall_ms};
+use peer::{Peer, buy as purchase_of, define_item, intent, wall_ms};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use server::{Server, assert_refused, temporary_dir};
 use sha2::{Digest, Sha256};
@@ -145,7 +149,7 @@ fn a_buyer_acts_for_the_account_of_the_token() {
 
 /// A sale whose item 1 costs money and whose item 2 is free, for Ann with her token and the shop
 /// with its key, on two shards.
-fn paid_and_free(home: &std::path::Path, buyers_confirm: &str) -> (Server, String) {
+fn paid_and_free(home: &Path, buyers_confirm: &str) -> (Server, String) {
     let [keys, secret] = ["keys", "shop.secret"].map(|name| home.join(name));
     fs::write(&keys, key_line("shop", "buy,admin", "k")).expect("the file can be written");
     fs::write(&secret, SECRET).expect("the file can be written");
@@ -316,9 +320,78 @@ fn a_trusted_proxy_begins_with_its_header() {
 /// Waits for a word in the server's log, whose lines come through a pipe of their own.
 #[track_caller]
 fn assert_log(server: &Server, word: &str) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !server.log().contains(word) {
-        assert!(std::time::Instant::now() < deadline, "{word} is not in {}", server.log());
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        assert!(Instant::now() < deadline, "{word} is not in {}", server.log());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Replaces a file of keys and has the server read it, until it has `said` so once more.
+fn reload(server: &Server, path: &Path, text: &str, said: &str) {
+    let times = || server.log().matches(said).count();
+    let before = times();
+    fs::write(path, text).expect("the file can be written");
+    let pid = Pid::from_raw(server.pid().cast_signed()).expect("a process");
+    kill_process(pid, Signal::HUP).expect("it runs");
+    while times() == before {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+const TAKEN: &str = "the keys were read again";
+
+#[test]
+fn keys_are_read_again_without_a_restart() {
+    let home = temporary_dir();
+    let [keys, secret] = ["keys", "shop.secret"].map(|name| home.path().join(name));
+    let first = key_line("shop", "buy", "k1") + &key_line("office", "buy,admin", "k2");
+    fs::write(&keys, first).expect("the file can be written");
+    fs::write(&secret, SECRET).expect("the file can be written");
+    let server = Server::start_with(|serve| {
+        let serve = serve.with("--keys", &keys.to_string_lossy()).with_shards(2);
+        serve.with("--token-key", &secret.to_string_lossy())
+    });
+    let [mut shop, mut office] = [b"k1", b"k2"].map(|key| {
+        let mut peer = Peer::silent(server.address());
+        peer.hello(key).expect("the key is known");
+        peer
+    });
+    office.open_sale(SALE, SaleTerms::default(), &[(1, 100)]);
+    let mut http = HttpPeer::connect(server.http_address());
+    let stats = get("/v1/sales/7/stats");
+    assert_eq!(http.ask(&with("k1", &stats)).status, 200);
+    shop.gets(purchase_of(intent(SALE, 1, 1), &[(1, 1)]));
+
+    // The shop has another key, and the office may do less: nobody else is disturbed.
+    let second = key_line("office", "buy", "k2") + &key_line("shop", "buy", "k3");
+    reload(&server, &keys, &second, TAKEN);
+    refused(&http.ask(&with("k1", &stats)), 401, "BAD_TOKEN");
+    assert_eq!(http.ask(&with("k3", &stats)).status, 200);
+    assert!(shop.read().is_none(), "whose key was taken away is let out");
+    let denied = office.ask(define_item(SALE, 1, 200));
+    assert_eq!(denied.map(|answer| answer.outcome), Err(Refusal::Forbidden));
+    office.gets(purchase_of(intent(SALE, 2, 1), &[(1, 1)]));
+    assert!(Peer::silent(server.address()).hello(b"k1").is_err());
+
+    // Buyers' tokens are signed by another secret.
+    let other = "hs256 text another secret of it, of 32 bytes or more\n";
+    let order = get("/v1/sales/7/orders/1");
+    let [old, new] = [SECRET, other].map(|secret| with(&token("ann", secret, 600), &order));
+    refused(&http.ask(&old), 404, "NOT_FOUND");
+    refused(&http.ask(&new), 401, "BAD_TOKEN");
+    reload(&server, &secret, other, TAKEN);
+    refused(&http.ask(&old), 401, "BAD_TOKEN");
+    refused(&http.ask(&new), 404, "NOT_FOUND");
+
+    // A mistake changes nothing, and is told with its place.
+    let place = format!("the keys stay as they were: {}:2:", keys.display());
+    reload(&server, &keys, &(key_line("shop", "buy", "k4") + "nonsense\n"), &place);
+    assert_eq!(http.ask(&with("k3", &stats)).status, 200);
+    refused(&http.ask(&with("k4", &stats)), 401, "BAD_TOKEN");
+    let mut admin = HttpPeer::connect_unix(&server.data_dir().join("admin.sock"));
+    let metrics = String::from_utf8(admin.get("/metrics").body).expect("text");
+    for line in ["{result=\"done\"} 2", "{result=\"failed\"} 1"] {
+        assert!(metrics.contains(&format!("boxoffice_key_reloads_total{line}")), "{metrics}");
     }
 }

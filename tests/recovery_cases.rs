@@ -11,14 +11,14 @@ mod log_memory;
 
 use std::collections::BTreeSet;
 
-use boxoffice::model::Record;
+use boxoffice::model::{Lsn, Record};
 use boxoffice::wal::{
-    BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Position, SealedFrame, Segment, SegmentIndex,
-    repair_torn_tail,
+    BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, LogStart, Position, SealedFrame, Segment,
+    SegmentIndex, repair_torn_tail,
 };
 use log_image::{
-    Call, Disk, Image, Outcome, Sample, expired, first_of, further, many, outcome, outcome_of,
-    recovery_table,
+    Call, Disk, Image, Outcome, Read, Sample, expired, first_of, further, many, outcome,
+    outcome_of, recovery_table,
 };
 use log_memory::{IDENTITY, samples};
 
@@ -26,9 +26,12 @@ use log_memory::{IDENTITY, samples};
 struct Case {
     row: &'static str,
     image: Image,
+    /// The snapshot behind which it is read.
+    start: Option<LogStart>,
     /// The call of the storage that fails.
     failing: Option<Call>,
-    /// Records that are read, of those written.
+    /// What was written, and how much of it is read.
+    truth: Vec<Read>,
     kept: usize,
     says: &'static str,
 }
@@ -87,9 +90,23 @@ impl Cases {
         says: &'static str,
         change: impl FnOnce(&mut Image),
     ) {
-        let mut image = self.sample.image.clone();
+        let sample = self.sample.clone();
+        self.of(&sample, row, kept, says, change);
+    }
+
+    /// A case on another sample.
+    fn of(
+        &mut self,
+        sample: &Sample,
+        row: &'static str,
+        kept: usize,
+        says: &'static str,
+        change: impl FnOnce(&mut Image),
+    ) {
+        let mut image = sample.image.clone();
         change(&mut image);
-        self.cases.push(Case { row, image, failing: None, kept, says });
+        let truth = sample.truth.clone();
+        self.cases.push(Case { row, image, start: None, failing: None, truth, kept, says });
     }
 
     fn failing(&mut self, row: &'static str, call: Call, kept: usize, says: &'static str) {
@@ -109,8 +126,7 @@ fn endings(cases: &mut Cases) {
     cases.all("whole", "", |_| ());
     cases.before("empty", FIRST, "", |image| *image = Image::new(IDENTITY, 1, 5));
     let full = Sample::new(IDENTITY, 4, &[(1, &many(1)), (1, &many(2)), (1, &many(1))]);
-    cases.kept("full", 4, "", |image| {
-        *image = full.image;
+    cases.of(&full, "full", 4, "", |image| {
         image.segments.retain(|index, _| *index == 1);
     });
     cases.before("last-files-gone", ROLLED, "", |image| {
@@ -138,9 +154,10 @@ fn torn_tails(cases: &mut Cases) {
     let position = roomy.frames[1].position;
     let mut torn = |row, from, to| {
         let large = roomy.frame_bytes(1);
-        let mut image = roomy.before(1);
-        image.at(position, to)[from..].copy_from_slice(&large[from..to]);
-        cases.kept(row, 1, "", |shown| *shown = image);
+        cases.of(&roomy, row, 1, "", |image| {
+            *image = roomy.before(1);
+            image.at(position, to)[from..].copy_from_slice(&large[from..to]);
+        });
     };
     torn("torn-first-blocks", 0, BLOCK_BYTES);
     torn("torn-later-blocks", BLOCK_BYTES, 2 * BLOCK_BYTES);
@@ -263,9 +280,7 @@ fn junk(cases: &mut Cases) {
     let far = further(first_of(1), 1 + FRAME_BYTES_MAX as u64 / 4096);
     let near = further(first_of(1), FRAME_BYTES_MAX as u64 / 4096);
     let mut distant = |row, says, position, bytes: &[u8]| {
-        let mut image = wide.image.clone();
-        image.write(position, bytes);
-        cases.kept(row, 3, says, |shown| *shown = image);
+        cases.of(&wide, row, 3, says, |image| image.write(position, bytes));
     };
     distant("junk-out-of-reach", "nothing was written yet", far, &[1]);
     distant("stale-frame", "was written here a second time", far, &wide.frame_bytes(0));
@@ -362,6 +377,48 @@ fn other_segments(cases: &mut Cases) {
     }
 }
 
+/// Logs that are read behind a snapshot.
+fn behind_a_snapshot(cases: &mut Cases) {
+    let sample = cases.sample.clone();
+    let mut from = |row, start: LogStart, says, change: &dyn Fn(&mut Image)| {
+        // What is read is what comes behind the snapshot, and there may be none of it.
+        let kept = match outcome_of(row) {
+            Outcome::Refused(_) => 0,
+            Outcome::Torn => sample.records_through(LAST - 1),
+            Outcome::Clean => sample.truth.len(),
+        };
+        let kept = kept.saturating_sub(start.next_lsn.0 as usize - 1);
+        cases.kept(row, kept, says, change);
+        cases.cases.last_mut().expect("it was put in").start = Some(start);
+    };
+    for frame in [FIRST, MIDDLE, ROLLED - 1, ROLLED] {
+        let start = sample.start_behind(frame);
+        from("start-inside", start, "", &|_| ());
+        from("start-alone", start, "", &|image| {
+            image.segments.retain(|index, _| *index >= start.position.segment.0);
+        });
+        from("start-torn", start, "", &|image| {
+            let last = sample.frames[LAST];
+            image.at(last.position, last.bytes)[100] ^= 1;
+        });
+        from("start-segment-missing", start, "needs segment", &|image| {
+            image.segments.remove(&start.position.segment.0);
+        });
+        let other = LogStart { previous_crc: !start.previous_crc, ..start };
+        from("start-other", other, "does not follow the frame before", &|_| ());
+        let next_lsn = start.next_lsn.next();
+        from("start-earlier", LogStart { next_lsn, ..start }, "lost", &|_| ());
+        let behind = sample.start_behind(LAST).next_lsn;
+        let later = LogStart { next_lsn: behind, ..start };
+        from("start-earlier", later, "", &|_| ());
+        let next_lsn = Lsn(start.next_lsn.0 - 1);
+        from("start-later", LogStart { next_lsn, ..start }, "lost", &|_| ());
+        let position = Position { offset: 5 * BLOCK_BYTES as u64 + 1, ..start.position };
+        from("start-outside", LogStart { position, ..start }, "ends before", &|_| ());
+    }
+    from("start-at-end", sample.start_behind(LAST), "", &|_| ());
+}
+
 fn cases() -> Vec<Case> {
     let mut cases = Cases { sample: sample(), cases: Vec::new() };
     let parts = [
@@ -374,6 +431,7 @@ fn cases() -> Vec<Case> {
         impossible_frames,
         files,
         other_segments,
+        behind_a_snapshot,
     ];
     for part in parts {
         part(&mut cases);
@@ -398,7 +456,7 @@ fn judge(case: &Case) -> Result<(), String> {
         // Behind the list and three segments.
         Some(Call::Zero) => disk.failing(4),
     };
-    let (records, mut verdict) = disk.read();
+    let (records, mut verdict) = disk.read_from(case.start);
     let torn = verdict.as_ref().ok().and_then(|recovered| recovered.torn);
     let repaired = torn.map(|torn| repair_torn_tail(&disk, &torn));
     if let Some(Err(error)) = repaired {
@@ -409,16 +467,13 @@ fn judge(case: &Case) -> Result<(), String> {
     if found != expected {
         return Err(format!("{found:?} in place of {expected:?}: {verdict:?}"));
     }
-    let written = if records.iter().all(|(_, _, record)| many(300).contains(record)) {
-        records.clone()
-    } else {
-        sample().truth
-    };
+    let before = case.start.map_or(0, |start| start.next_lsn.0 as usize - 1);
+    let written = case.truth.get(before..).unwrap_or_default();
     if written.get(..records.len()) != Some(&records[..]) || records.len() != case.kept {
         return Err(format!("{} records are read, not {}", records.len(), case.kept));
     }
     match verdict {
-        Ok(_) => goes_on(&disk.image(), case.kept),
+        Ok(_) => goes_on(&disk.image(), case),
         Err(error) if !error.to_string().contains(case.says) => Err(error.to_string()),
         Err(_) if disk.image() != case.image => Err("a refused log was changed".into()),
         Err(_) => Ok(()),
@@ -426,21 +481,23 @@ fn judge(case: &Case) -> Result<(), String> {
 }
 
 /// Whether a log, repaired, is clean, has as many records as before, and takes another one.
-fn goes_on(image: &Image, kept: usize) -> Result<(), String> {
-    let (records, verdict) = image.read();
-    if (records.len(), outcome(&verdict)) != (kept, Outcome::Clean) {
+fn goes_on(image: &Image, case: &Case) -> Result<(), String> {
+    let (records, verdict) = Disk::new(image.clone()).read_from(case.start);
+    if (records.len(), outcome(&verdict)) != (case.kept, Outcome::Clean) {
         return Err(format!("it is not repaired: {verdict:?}"));
     }
-    let recovered = verdict.map_err(|error| error.to_string())?;
+    let mut recovered = verdict.map_err(|error| error.to_string())?;
     let mut image = image.clone();
     if recovered.prepared.is_empty() {
         let index = recovered.segment.index.next();
-        image.prepare(Segment { index, bytes: 5 * BLOCK_BYTES as u64 });
+        let next = Segment { index, bytes: 5 * BLOCK_BYTES as u64 };
+        image.prepare(next);
+        recovered.prepared.push(next);
     }
-    image.commit(recovered.last_time.0, &[expired(1)]);
-    let (records, verdict) = image.read();
+    image.commit_behind(&recovered, recovered.last_time.0, &[expired(1)]);
+    let (records, verdict) = Disk::new(image).read_from(case.start);
     match (records.len(), outcome(&verdict)) {
-        (again, Outcome::Clean) if again == kept + 1 => Ok(()),
+        (again, Outcome::Clean) if again == case.kept + 1 => Ok(()),
         _ => Err(format!("it does not go on: {verdict:?}")),
     }
 }
@@ -485,8 +542,11 @@ fn every_outcome_has_a_row() {
 fn canary_wrong_recoveries_are_seen() {
     let sample = sample();
     let last = sample.frames[LAST];
-    let whole =
-        |row, kept| Case { row, image: sample.image.clone(), failing: None, kept, says: "" };
+    let whole = |row, kept| {
+        let image = sample.image.clone();
+        let truth = sample.truth.clone();
+        Case { row, image, start: None, failing: None, truth, kept, says: "" }
+    };
     assert!(judge(&whole("whole", sample.truth.len())).is_ok());
     let wrong_verdict = judge(&whole("flipped-frame", sample.truth.len())).expect_err("seen");
     assert!(wrong_verdict.contains("in place of"), "{wrong_verdict}");

@@ -290,6 +290,28 @@ fn rows_that_do_not_fit_their_sale_are_refused() {
 }
 
 #[test]
+fn a_comparison_sees_any_difference() {
+    let compare = |header: &SnapshotHeader, expected: Vec<Part>| {
+        let bytes = write(&parts());
+        SnapshotReader::new(&bytes[..]).expect("a header").compare(header, expected)
+    };
+    assert_eq!(compare(&HEADER, parts()).expect("it is the same"), write(&parts()).len() as u64);
+    assert!(compare(&SnapshotHeader { last_lsn: Lsn(8), ..HEADER }, parts()).is_err());
+    for at in 0..parts().len() {
+        let mut fewer = parts();
+        fewer.remove(at);
+        assert!(compare(&HEADER, fewer).is_err(), "part {at} is not expected");
+    }
+    let mut more = parts();
+    more.push(parts().remove(5));
+    assert!(compare(&HEADER, more).is_err(), "a part is missing");
+    let mut other = parts();
+    let Part::Orders(orders) = &mut other[3] else { panic!("orders come fourth") };
+    orders.rows[0].digest.0 ^= 1;
+    assert!(compare(&HEADER, other).is_err(), "a row is another one");
+}
+
+#[test]
 fn reading_ahead_hands_out_the_same_and_ends_at_the_first_error() {
     let whole = write(&parts());
     let collect = |bytes: &[u8]| {

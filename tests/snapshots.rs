@@ -106,7 +106,7 @@ impl Log {
     fn build(&self, sealed: u64) -> Result<Built, BuildError> {
         let pace = Pace::new(1 << 40, 1 << 40);
         let (directory, sealed) = (&self.dir, SegmentIndex(sealed));
-        build(&Build { directory, identity: IDENTITY, sealed, pace: &pace })
+        build(&Build { directory, identity: IDENTITY, sealed, spare_bytes: 0, pace: &pace })
     }
 
     /// Fills the log, makes a snapshot of each segment but the last, and retires.
@@ -320,14 +320,28 @@ fn a_build_that_was_cut_short_leaves_nothing_behind() {
     log.fill(3);
     let pace = Pace::new(1 << 40, 1 << 40);
     pace.stop();
-    let order =
-        Build { directory: dir.path(), identity: IDENTITY, sealed: SegmentIndex(2), pace: &pace };
+    let (directory, sealed) = (dir.path(), SegmentIndex(2));
+    let order = Build { directory, identity: IDENTITY, sealed, spare_bytes: 0, pace: &pace };
     assert!(matches!(build(&order), Err(BuildError::Stopped)));
     assert!(log.snapshots().is_empty());
     let unfinished = snapshot_preparation(dir.path(), Lsn(30));
     fs::write(&unfinished, "what a crash left").expect("it is written");
     log.assert_restores();
     assert!(!unfinished.exists());
+}
+
+#[test]
+fn a_snapshot_leaves_the_log_its_space() {
+    let dir = temporary_dir();
+    let mut log = Log::new(dir.path());
+    log.fill(3);
+    let pace = Pace::new(1 << 40, 1 << 40);
+    let (directory, sealed) = (dir.path(), SegmentIndex(2));
+    let order = Build { directory, identity: IDENTITY, sealed, spare_bytes: u64::MAX, pace: &pace };
+    let failed = build(&order).expect_err("no disk has so much");
+    assert!(failed.to_string().contains("what the log may need"), "{failed}");
+    assert!(!snapshot_preparation(dir.path(), Lsn(30)).exists());
+    assert_eq!(log.assert_restores().0, Lsn(0));
 }
 
 /// How long the server may take to make a snapshot, generously.

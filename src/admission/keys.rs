@@ -142,6 +142,19 @@ impl Keys {
         bool::from(found).then(|| (KeyIndex(at), self.0[usize::from(at)].scopes))
     }
 
+    /// The key of another file, where it is among these: its place here, and what it allows now.
+    /// Its name may be another.
+    ///
+    /// # Panics
+    ///
+    /// Where the index is of another, longer file than `other`.
+    #[must_use]
+    pub fn find_same(&self, other: &Self, key: KeyIndex) -> Option<(KeyIndex, Scopes)> {
+        let digest = &other.0[usize::from(key.0)].digest;
+        let place = self.0.iter().position(|entry| entry.digest == *digest)?;
+        Some((KeyIndex(place as u16), self.0[place].scopes))
+    }
+
     /// The name of a key that [`Keys::verify`] found.
     ///
     /// # Panics

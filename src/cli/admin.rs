@@ -4,6 +4,7 @@
 //! wrong becomes one line that says what to do, and its exit code; in particular whether a change
 //! was certainly not made, or may have been.
 
+use std::env;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::{self, Read, Write};
@@ -27,21 +28,20 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// The largest answer that is read: far above what a page of a list can be.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
+/// The variables of the server's settings that say where it takes administration.
+const ADMIN_VARIABLE: &str = "BOXOFFICE_ADMIN";
+const DATA_DIR_VARIABLE: &str = "BOXOFFICE_DATA_DIR";
+
 /// Headers of an answer that are looked at.
 const HEADERS_MAX: usize = 32;
 
 /// Where administration is spoken, on a command line.
 #[derive(Debug, clap::Args)]
 pub(super) struct AdminArgs {
-    /// Where the server takes administration: a Unix socket or an address.
-    #[arg(
-        long,
-        value_name = "PATH|ADDR",
-        global = true,
-        value_parser = parse_address,
-        default_value_t = Settings::default().admin_address()
-    )]
-    admin: AdminAddress,
+    /// Where the server takes administration: a Unix socket or an address. As `BOXOFFICE_ADMIN`
+    /// says unless given, or else `admin.sock` in the data directory.
+    #[arg(long, value_name = "PATH|ADDR", global = true, value_parser = parse_address)]
+    admin: Option<AdminAddress>,
     /// A file that holds an API key with the scope `admin`; a Unix socket needs none.
     #[arg(long, value_name = "FILE", global = true)]
     key_file: Option<PathBuf>,
@@ -76,8 +76,25 @@ impl AdminArgs {
             })?;
             Ok(text.trim().to_owned())
         });
-        Ok(Admin { address: self.admin.clone(), key: key.transpose()? })
+        let address = self.admin.clone().map_or_else(address_of_environment, Ok)?;
+        Ok(Admin { address, key: key.transpose()? })
     }
+}
+
+/// Where a server takes administration that was started with the same variables.
+fn address_of_environment() -> Result<AdminAddress, Failed> {
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    if let Some(text) = variable(ADMIN_VARIABLE) {
+        return parse_address(&text).map_err(|problem| {
+            let message = format_args!("{ADMIN_VARIABLE}: `{text}` is no place: {problem}");
+            Failed::new(ExitCode::Configuration, message)
+        });
+    }
+    let mut settings = Settings::default();
+    if let Some(path) = variable(DATA_DIR_VARIABLE) {
+        settings.data_dir = path.into();
+    }
+    Ok(settings.admin_address())
 }
 
 impl fmt::Display for Admin {
@@ -253,6 +270,7 @@ fn refused(status: u16, answer: &[u8]) -> Failed {
     match code {
         "BAD_TOKEN" => message += "; name a file with a key of this server by --key-file",
         "FORBIDDEN" => message += "; administration takes a key with the scope `admin`",
+        "DISK_FULL" => message += "; free some space there, and repeat it",
         "OVERLOADED" => message += "; the server may still be starting: try again in a moment",
         _ => {}
     }

@@ -5,6 +5,8 @@ use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::check_config::refuse;
 use super::exit::ExitCode;
 use super::settings::check::read_keys;
@@ -13,9 +15,11 @@ use super::settings::{RetentionChoice, Settings};
 use super::token::load_token_keys;
 use super::{Failed, end, log, print_line};
 use crate::admission::peer::{Cidr, TrustedProxies};
-use crate::control::{self, Milestone};
+use crate::admission::token::TokenRules;
+use crate::control::{self, Load, Milestone};
 use crate::runtime::{cpu, limits};
 use crate::server::config::{Retention, SHARDS_MAX, ServerConfig};
+use crate::server::credentials::Credentials;
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
 use crate::server::space::{Bytes, is_disk_full, space};
@@ -34,9 +38,25 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let resolved = args.settings.resolve();
     log::start(resolved.settings.log_level, resolved.settings.log_format);
     refuse(&resolved.problems)?;
+    let load = key_loader(&resolved.settings);
     let config = server_config(resolved.settings)?;
-    control::serve(&config, announce, |error| end(&failed(error)))
+    control::serve(&config, load, announce, |error| end(&failed(error)))
         .map_err(|error| if is_disk_full(&error) { full(&config, &error) } else { failed(&error) })
+}
+
+/// What reads the files of keys again while the server serves.
+fn key_loader(settings: &Settings) -> Load {
+    let (keys, token_keys) = (settings.keys.clone(), settings.token_keys.clone());
+    let (issuer, audience) = (settings.token_issuer.clone(), settings.token_audience.clone());
+    Box::new(move || {
+        let keys = keys.as_deref().map(read_keys).transpose()?.map(Arc::new);
+        let token_keys = load_token_keys(&token_keys).map_err(|failed| failed.message)?;
+        let token_rules = token_keys.map(|keys| {
+            let (issuer, audience) = (issuer.clone(), audience.clone());
+            Arc::new(TokenRules { keys: Arc::new(keys), issuer, audience })
+        });
+        Ok(Credentials { keys, token_rules })
+    })
 }
 
 /// How many shards a start would have: of the data directory, as asked for, or one per CPU.
@@ -200,6 +220,9 @@ fn failed(error: &ServerError) -> Failed {
                 ExitCode::ForeignData
             }
             DataDirError::BadManifest { .. } => ExitCode::DamagedLog,
+            DataDirError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::IO) => {
+                ExitCode::CannotRead
+            }
             DataDirError::Absent { .. } | DataDirError::Io { .. } => ExitCode::Configuration,
         },
         ServerError::Log(error) => match error {
@@ -226,5 +249,10 @@ fn failed(error: &ServerError) -> Failed {
         ServerError::LogWrite { .. } | ServerError::Prepare { .. } => ExitCode::DiskFailed,
         ServerError::Ring(_) | ServerError::System { .. } => ExitCode::Failure,
     };
-    Failed::new(code, error)
+    match code {
+        ExitCode::CannotRead => {
+            Failed::new(code, format_args!("{error}; check the disk (dmesg, smartctl)"))
+        }
+        _ => Failed::new(code, error),
+    }
 }

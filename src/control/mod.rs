@@ -9,6 +9,7 @@ pub mod admin;
 mod bell;
 mod desk;
 pub mod metrics;
+mod reload;
 mod segments;
 pub mod snapshots;
 
@@ -21,12 +22,14 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::admin::Door;
 use self::bell::{Bell, Ringer};
 use self::desk::Desk;
 use self::metrics::{Scraped, Scraper};
+pub use self::reload::Load;
+use self::reload::Reloader;
 use self::segments::{Plan, Preparer};
 use self::snapshots::Snapshotter;
 use crate::model::ShardIndex;
@@ -55,15 +58,17 @@ pub enum Milestone<'a> {
     Serving(&'a Started),
 }
 
-/// Serves until a signal or an error ends it. `announce` is called once for each milestone.
+/// Serves until a signal or an error ends it. `announce` is called once for each milestone, and
+/// `load` reads the keys again that `config` has, whenever a signal asks for that.
 pub fn serve(
     config: &ServerConfig,
+    load: Load,
     announce: impl Fn(Milestone<'_>),
     fatal: Fatal,
 ) -> Result<(), ServerError> {
     // The directory is this process's own before anything in it, such as a socket, is replaced.
     let opened = open(config)?;
-    executor()?.run(run(config.clone(), opened, announce, fatal))
+    executor()?.run(run(config.clone(), opened, load, announce, fatal))
 }
 
 /// Whether the control plane's executor can be set up here; it is gone when this returns.
@@ -82,13 +87,15 @@ fn executor() -> Result<LocalExecutor, ServerError> {
 async fn run(
     config: ServerConfig,
     opened: Opened,
+    load: Load,
     announce: impl Fn(Milestone<'_>),
     fatal: Fatal,
 ) -> Result<(), ServerError> {
     let mut bell = Bell::new().map_err(ServerError::system("make the control plane's bell"))?;
     let ringer = || bell.ringer().map_err(ServerError::system("make the control plane's bell"));
     let stop = Arc::new(AtomicBool::new(false));
-    catch_signals(&bell, &stop).map_err(ServerError::system("catch signals"))?;
+    let reload = Arc::new(AtomicBool::new(false));
+    catch_signals(&bell, &stop, &reload).map_err(ServerError::system("catch signals"))?;
     let config = Arc::new(config);
     let desk = Rc::new(Desk::new());
     let scraper = Rc::new(Scraper::new(config.data_dir.clone()));
@@ -97,9 +104,10 @@ async fn run(
     let (reports_sender, reports) = mpsc::channel();
     let starting = Starting::spawn(Arc::clone(&config), opened, reports_sender, ringer()?, fatal)?;
     let (shards, data_dir) = (Vec::new(), None);
+    let reloader = Reloader::new(load, reload);
     let snapshotter = None;
     let mut plane =
-        Plane { config, desk, scraper, reports, shards, snapshotter, data_dir, busy: 0 };
+        Plane { config, desk, scraper, reports, shards, snapshotter, data_dir, reloader, busy: 0 };
     let mut starting = Some(starting);
     loop {
         bell.heard().await.map_err(ServerError::system("listen to the control plane's bell"))?;
@@ -111,6 +119,9 @@ async fn run(
             starting = None;
         }
         plane.take_reports();
+        if starting.is_none() {
+            plane.reload(&door);
+        }
         if stop.load(Ordering::Relaxed) {
             if starting.is_some() {
                 // Nothing was served, and a recovery that is cut short is begun anew.
@@ -180,6 +191,7 @@ struct Plane {
     snapshotter: Option<Snapshotter>,
     /// Locked until the last shard has ended.
     data_dir: Option<DataDir>,
+    reloader: Reloader,
     /// Shards that have not drained.
     busy: usize,
 }
@@ -225,12 +237,22 @@ impl Plane {
                     }
                 }
                 Report::Starved(shard) => self.preparer(shard).starved(),
+                Report::CredentialsTaken => self.reloader.taken(),
                 Report::Answered(id, frames) => self.desk.answered(id, &frames),
                 Report::Stock(shard, table) => self.scraper.handle_stock(shard, table),
                 Report::Slow(shard, slow) => metrics::log_slow(shard, &slow),
                 Report::Drained(_) => self.busy -= 1,
             }
         }
+    }
+
+    /// Reads the keys again, where that is wanted.
+    fn reload(&mut self, door: &Door) {
+        let orders = self.shards.iter().map(|shard| &shard.orders);
+        if let Some(credentials) = self.reloader.poll(orders) {
+            door.take_keys(credentials.keys);
+        }
+        self.scraper.handle_reloads(self.reloader.counts());
     }
 
     fn preparer(&self, shard: ShardIndex) -> &Preparer {
@@ -268,8 +290,11 @@ fn give(orders: &Orders, order: Order) {
     orders.wake();
 }
 
-/// The first SIGTERM or SIGINT stops the server in order, the second one at once.
-fn catch_signals(bell: &Bell, stop: &Arc<AtomicBool>) -> io::Result<()> {
+/// The first SIGTERM or SIGINT stops the server in order, the second one at once. A SIGHUP has the
+/// keys read again.
+fn catch_signals(bell: &Bell, stop: &Arc<AtomicBool>, reload: &Arc<AtomicBool>) -> io::Result<()> {
+    signal_hook::flag::register(SIGHUP, Arc::clone(reload))?;
+    signal_hook::low_level::pipe::register(SIGHUP, bell.ringer()?.into_socket())?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(stop))?;
         signal_hook::flag::register(signal, Arc::clone(stop))?;

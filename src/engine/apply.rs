@@ -14,26 +14,9 @@ use crate::model::record::{
     Bought, Cancelled, Confirmed, Expired, Extended, Fenced, Held, ItemDefined, Origin, Record,
     RecordLines, Released, Restocked, SaleDefined, SaleStateSet,
 };
-use crate::model::{BodyDigest, Intent, OrderNumber, OrderState, SaleId, SaleState, SaleTerms};
+use crate::model::{BodyDigest, OrderNumber, OrderState, SaleId, SaleState};
 
 impl Engine {
-    /// Carries out a record that is read back from the log, as [`Self::apply`] does, and frees
-    /// what it left behind.
-    ///
-    /// # Panics
-    ///
-    /// As [`Self::apply`].
-    pub fn replay(&mut self, record: &Record) {
-        match record {
-            Record::SaleDefined(defined) if planted(Canary::ForgetLimitOnReplay) => {
-                let terms = SaleTerms { account_limit: None, ..defined.terms };
-                self.apply_sale_defined(&SaleDefined { terms, ..*defined });
-            }
-            _ => self.apply(record),
-        }
-        self.reclaim();
-    }
-
     /// Carries a record out.
     ///
     /// # Panics
@@ -60,7 +43,7 @@ impl Engine {
         }
     }
 
-    fn apply_sale_defined(&mut self, defined: &SaleDefined) {
+    pub(super) fn apply_sale_defined(&mut self, defined: &SaleDefined) {
         let SaleDefined { sale, terms } = *defined;
         if let Some(row) = self.find_sale(sale) {
             let sale = &mut self.sales[row as usize];
@@ -138,8 +121,8 @@ impl Engine {
         order: OrderNumber,
         lines: &'a StockLines,
     ) -> NewOrder<'a> {
-        let Origin { sale, account, request, digest } = *origin;
-        let intent = Intent { sale, account, request };
+        let Origin { request, digest, .. } = *origin;
+        let intent = origin.intent();
         let found = search.filter(|search| search.intent == intent);
         let search = found.unwrap_or_else(|| self.search(&self.sales[sale_row], intent));
         let request_hash = self.hash.request(intent.account, request);

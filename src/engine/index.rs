@@ -14,7 +14,7 @@
 //! A partition that fills up gets a page or two more, and one with all its pages splits in two, so
 //! the work of one insertion is bounded by one partition (some 3,600 entries, from the hashes that
 //! the index holds, without a look at a row) plus, once per doubling of the whole index, a copy
-//! of the directory (4 bytes for some 1,800 entries). Slots are between 2/3 and 7/8 full: about 10
+//! of the directory (4 bytes for some 1,800 entries) and of the partitions (40 bytes). Slots are between 2/3 and 7/8 full: about 10
 //! bytes per entry. Partitions are as large as that so that those of ten million entries, and the
 //! directory, stay in the caches: a search misses them for its bucket alone.
 //!
@@ -132,11 +132,11 @@ impl Partition {
         ((u64::from(behind_the_prefix) * u64::from(self.buckets())) >> 32) as u32
     }
 
-    /// The number, among those of all pages, of one of this partition's buckets.
+    /// Where one of this partition's buckets lies.
     #[inline]
-    const fn number(&self, bucket: u32) -> u32 {
+    const fn place(&self, bucket: u32) -> Place {
         let page = self.pages[(bucket / BUCKETS_PER_PAGE) as usize % PAGES_MAX];
-        page * BUCKETS_PER_PAGE + bucket % BUCKETS_PER_PAGE
+        Place { page, bucket: bucket % BUCKETS_PER_PAGE }
     }
 
     #[inline]
@@ -145,11 +145,11 @@ impl Partition {
     }
 }
 
-/// Where a new entry goes.
+/// Where a bucket lies.
 #[derive(Clone, Copy)]
 struct Place {
-    partition: u32,
-    /// The bucket's number among those of all pages.
+    page: u32,
+    /// Its number in the page.
     bucket: u32,
 }
 
@@ -162,44 +162,45 @@ pub(super) struct Aim<'a> {
     index: &'a RowIndex,
     hash: u32,
     partition: u32,
-    bucket: u32,
+    place: Place,
 }
 
 impl<'a> Aim<'a> {
     /// Reads the directory.
     #[inline]
     pub(super) fn new(index: &'a RowIndex, hash: u32) -> Self {
-        Self { index, hash, partition: index.directory[index.prefix(hash)], bucket: 0 }
+        let partition = index.directory[index.prefix(hash)];
+        Self { index, hash, partition, place: Place { page: 0, bucket: 0 } }
     }
 
     /// Reads the partition.
     #[inline]
     pub(super) fn approach(&mut self) {
-        let of = self.index.partitions.at(self.partition);
-        self.bucket = of.number(of.home(self.hash));
+        let of = &self.index.partitions[self.partition as usize];
+        self.place = of.place(of.home(self.hash));
     }
 
     /// Reads the bucket, of which the value says nothing.
     #[inline]
     pub(super) fn touch(&self) -> u32 {
-        self.index.bucket(self.bucket).hashes[0]
+        self.index.bucket(self.place).hashes[0]
     }
 
     /// Reads the bucket where the search goes on, where the first one is full.
     #[inline]
     pub(super) fn touch_overflow(&self) -> u32 {
-        if !self.index.bucket(self.bucket).is_full() {
+        if !self.index.bucket(self.place).is_full() {
             return 0;
         }
-        let of = self.index.partitions.at(self.partition);
+        let of = &self.index.partitions[self.partition as usize];
         let next = of.bucket_after(of.home(self.hash));
-        self.index.bucket(of.number(next)).hashes[0]
+        self.index.bucket(of.place(next)).hashes[0]
     }
 
     /// A row of this hash in the first bucket, which the search is going to read.
     #[inline]
     pub(super) fn candidate(&self) -> Option<u32> {
-        self.index.bucket(self.bucket).find(self.hash, |_| true)
+        self.index.bucket(self.place).find(self.hash, |_| true)
     }
 }
 
@@ -252,7 +253,7 @@ pub(super) struct RowIndex {
     /// The partition of each prefix of `depth` bits.
     directory: Vec<u32>,
     depth: u32,
-    partitions: Arena<Partition>,
+    partitions: Vec<Partition>,
     pages: Arena<Page>,
 }
 
@@ -260,7 +261,7 @@ impl RowIndex {
     /// An index without entries.
     pub(super) fn new() -> Self {
         let mut index =
-            Self { directory: vec![0], depth: 0, partitions: Arena::new(), pages: Arena::new() };
+            Self { directory: vec![0], depth: 0, partitions: Vec::new(), pages: Arena::new() };
         let mut root = Partition { pages: [0; PAGES_MAX], page_count: 1, depth: 0, entries: 0 };
         root.pages[0] = index.pages.push(EMPTY_PAGE);
         index.partitions.push(root);
@@ -269,21 +270,21 @@ impl RowIndex {
 
     /// In the place of an index that is not used any more: without memory, and not to be searched.
     pub(super) const fn gone() -> Self {
-        Self { directory: Vec::new(), depth: 0, partitions: Arena::new(), pages: Arena::new() }
+        Self { directory: Vec::new(), depth: 0, partitions: Vec::new(), pages: Arena::new() }
     }
 
     /// Frees a chunk of an index that is not used any more; whether there was one.
     pub(super) fn free_chunk(&mut self) -> bool {
-        self.pages.free_chunk() || self.partitions.free_chunk()
+        self.pages.free_chunk()
     }
 
     /// The row with this hash for which `is_it` holds.
     #[inline]
     pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let of = self.partitions.at(self.directory[self.prefix(hash)]);
+        let of = &self.partitions[self.directory[self.prefix(hash)] as usize];
         let mut at = of.home(hash);
         loop {
-            let bucket = self.bucket(of.number(at));
+            let bucket = self.bucket(of.place(at));
             if let Some(row) = bucket.find(hash, &mut is_it) {
                 return Some(row);
             }
@@ -297,39 +298,23 @@ impl RowIndex {
     /// Adds a row that is not in the index yet.
     #[inline]
     pub(super) fn insert(&mut self, hash: u32, row: u32) {
-        let place = self.free_place(hash);
-        self.put(place, hash, row);
-    }
-
-    /// Where a new row goes: the first bucket from its home on that is not full.
-    #[inline]
-    fn free_place(&self, hash: u32) -> Place {
-        let partition = self.directory[self.prefix(hash)];
-        let of = self.partitions.at(partition);
+        assert!(row <= ROW_MAX, "the row number fits the index");
+        let mut number = self.directory[self.prefix(hash)];
+        while self.partitions[number as usize].is_full() {
+            self.grow(number, hash);
+            number = self.directory[self.prefix(hash)];
+        }
+        let of = &mut self.partitions[number as usize];
+        of.entries += 1;
+        // The first bucket from its home on that is not full: there a search ends.
         let mut at = of.home(hash);
         loop {
-            let number = of.number(at);
-            if !self.bucket(number).is_full() {
-                return Place { partition, bucket: number };
+            let Place { page, bucket } = of.place(at);
+            if self.pages.at_mut(page)[bucket as usize].push(hash, row) {
+                return;
             }
             at = of.bucket_after(at);
         }
-    }
-
-    /// Writes an entry where a search for it ended.
-    #[inline]
-    fn put(&mut self, mut place: Place, hash: u32, row: u32) {
-        assert!(row <= ROW_MAX, "the row number fits the index");
-        let mut partition = self.partitions.at_mut(place.partition);
-        while partition.is_full() {
-            self.grow(place.partition, hash);
-            place = self.free_place(hash);
-            partition = self.partitions.at_mut(place.partition);
-        }
-        partition.entries += 1;
-        let page = self.pages.at_mut(place.bucket / BUCKETS_PER_PAGE);
-        let is_in = page[(place.bucket % BUCKETS_PER_PAGE) as usize].push(hash, row);
-        debug_assert!(is_in, "a search ends at a free slot");
     }
 
     #[inline]
@@ -338,13 +323,13 @@ impl RowIndex {
     }
 
     #[inline]
-    fn bucket(&self, number: u32) -> &Bucket {
-        &self.pages.at(number / BUCKETS_PER_PAGE)[(number % BUCKETS_PER_PAGE) as usize]
+    fn bucket(&self, place: Place) -> &Bucket {
+        &self.pages.at(place.page)[place.bucket as usize]
     }
 
     #[cold]
     fn grow(&mut self, number: u32, hash: u32) {
-        let full = *self.partitions.at(number);
+        let full = self.partitions[number as usize];
         if usize::from(full.page_count) == PAGES_MAX {
             self.split(number, hash, &full);
             return;
@@ -358,7 +343,7 @@ impl RowIndex {
         }
         let mut filling = Filling::new(wider);
         self.each_entry(&full, |hash, row| filling.push(hash, row));
-        self.store(number, filling);
+        self.store(number, &mut filling);
     }
 
     /// Hands out a partition's entries, nearly in the order of their hashes.
@@ -374,11 +359,11 @@ impl RowIndex {
     }
 
     /// Overwrites a partition and its pages.
-    fn store(&mut self, number: u32, mut filling: Filling) {
+    fn store(&mut self, number: u32, filling: &mut Filling) {
         for (page, buckets) in filling.pages() {
             self.pages.at_mut(page).copy_from_slice(buckets);
         }
-        *self.partitions.at_mut(number) = filling.shape;
+        self.partitions[number as usize] = filling.shape;
     }
 
     /// Gives the entries whose next hash bit is set to a new partition.
@@ -394,15 +379,17 @@ impl RowIndex {
         let upper = self.half(depth, upper_entries, &mut spare);
         assert!(spare.is_empty(), "two halves need at least the pages of the whole");
 
-        let sibling = self.partitions.push(upper);
+        let sibling = self.partitions.len() as u32;
+        self.partitions.push(upper);
         self.point_to_sibling(hash, sibling, depth);
-        let (mut lower, mut upper) = (Filling::new(lower), Filling::new(upper));
+        let mut lower = Filling::new(lower);
+        let mut upper = Filling::new(upper);
         self.each_entry(full, |hash, row| {
             let half = if is_upper(hash) { &mut upper } else { &mut lower };
             half.push(hash, row);
         });
-        self.store(number, lower);
-        self.store(sibling, upper);
+        self.store(number, &mut lower);
+        self.store(sibling, &mut upper);
     }
 
     /// An empty partition with the pages for this many entries, from `spare` as far as it goes.
@@ -452,9 +439,8 @@ mod tests {
         for row in 0..200_000 {
             assert_eq!(index.find(hash_of(row), |found| found == row), Some(row));
         }
-        let entries: u32 = (0..index.partitions.len())
-            .map(|number| u32::from(index.partitions.at(number).entries))
-            .sum();
+        let entries: u32 =
+            index.partitions.iter().map(|partition| u32::from(partition.entries)).sum();
         assert_eq!(entries, 200_000);
         assert!(index.depth > 4, "the test splits partitions");
         let slots = index.pages.len() * BUCKETS_PER_PAGE * SLOTS_PER_BUCKET as u32;

@@ -14,6 +14,7 @@
 //! | `prepare` | warms the caches for requests that are about to be decided |
 //! | `limits` | the purchase rules, one function each |
 //! | `apply` | carries records out |
+//! | `replay` | carries the records of a log out, some together |
 //! | `archive` | forgets a closed sale, and frees its memory a little at a time |
 //! | `export`, `import` | the whole state, as rows that know no index, and back |
 //! | `query` | what a reader sees of one sale |
@@ -53,6 +54,7 @@ mod payment;
 mod prepare;
 mod purchase;
 mod query;
+mod replay;
 mod requests;
 mod sale;
 mod stock;
@@ -75,6 +77,7 @@ pub use import::{ImportError, Importer};
 pub use limits::{FENCES_PER_ACCOUNT_MAX, SALES_MAX};
 pub use listing::ORDERS_SCANNED_MAX;
 pub use query::OrderRef;
+pub use replay::Replay;
 
 /// All sales of one shard. See the module.
 pub struct Engine {

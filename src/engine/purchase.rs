@@ -15,8 +15,8 @@ use crate::model::record::{
     Bought, Cancelled, Confirmed, Extended, Fenced, Held, Origin, Record, RecordLines, Released,
 };
 use crate::model::{
-    AccountId, Command, DurationMs, Field, Intent, Lines, OrderNumber, OrderState, PaymentRef,
-    Refusal, TimeMs, Wanted,
+    AccountId, Command, DurationMs, Field, Intent, Lines, OrderNumber, OrderState, Refusal, TimeMs,
+    Wanted,
 };
 
 /// A request that was not made before.
@@ -63,12 +63,12 @@ impl Engine {
             Command::Buy { lines, payment, .. } => {
                 limits::window(sale, now)?;
                 let order = new_order(asked, lines)?;
-                let (origin, payment) = (asked.origin(), copy_payment(payment));
+                let (origin, payment) = (asked.origin(), payment.clone());
                 Record::Bought(Bought { origin, order, lines: wanted_lines(lines), payment })
             }
             Command::Confirm { order, payment, lines, .. } => {
                 self.held_order(asked, *order, lines.as_ref())?;
-                let (origin, payment) = (asked.origin(), copy_payment(payment));
+                let (origin, payment) = (asked.origin(), payment.clone());
                 let lines = chosen_lines(lines.as_ref());
                 Record::Confirmed(Confirmed { origin, order: *order, lines, payment })
             }
@@ -244,11 +244,6 @@ fn wanted_lines(wanted: &Wanted) -> RecordLines {
         lines.push(wanted.line);
     }
     lines
-}
-
-/// A copy of the bytes at once; cloning goes one by one.
-fn copy_payment(payment: &PaymentRef) -> PaymentRef {
-    PaymentRef::new(payment.as_bytes()).expect("a reference of the same length")
 }
 
 fn chosen_lines(chosen: Option<&Lines>) -> RecordLines {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::credentials::Credentials;
 use crate::admission::keys::Keys;
 use crate::admission::peer::TrustedProxies;
 use crate::admission::token::{TokenKeys, TokenRules};
@@ -187,6 +188,12 @@ impl LogFormat {
 }
 
 impl ServerConfig {
+    /// Who is let in.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        Credentials { keys: self.keys.clone(), token_rules: self.token_rules() }
+    }
+
     /// Which tokens hold; `None` where none does.
     #[must_use]
     pub fn token_rules(&self) -> Option<Arc<TokenRules>> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::exchange::Exchange;
 use super::metrics::CloseReason;
+use crate::admission::keys::KeyIndex;
 use crate::model::Scopes;
 use crate::protocol::binary::DecodeError;
 use crate::protocol::http::{CONTINUE, HttpFault};
@@ -98,6 +99,8 @@ pub(super) struct Connection {
     pub sent_at: Duration,
     /// When backpressure last held it back.
     pub stalled_at: Duration,
+    /// The key that let it in, where one did: a binary connection says it once.
+    pub key: Option<KeyIndex>,
     /// Why it ends, once it does.
     pub reason: CloseReason,
     /// What only an HTTP connection has.
@@ -192,6 +195,7 @@ impl Connections {
             active_at: now,
             sent_at: now,
             stalled_at: now,
+            key: None,
             reason: CloseReason::default(),
             http,
         });

@@ -13,9 +13,10 @@
 //! number of shards changes it goes by `moving`: from that rename on the new shards count, and
 //! whoever opens the directory finishes what moving them into place was cut short.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::num::NonZeroU16;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -194,7 +195,11 @@ impl DataDir {
         shards: NonZeroU16,
         mut make_log: impl FnMut(&NewLog<'_>) -> io::Result<()>,
     ) -> Result<Self, DataDirError> {
-        fs::create_dir_all(path).map_err(failed(path, "create the directory"))?;
+        // Those of the socket in it may be in the server's group; the logs are the server's alone,
+        // for they name accounts and payments.
+        let mut builder = DirBuilder::new();
+        builder.mode(0o750).recursive(true);
+        builder.create(path).map_err(failed(path, "create the directory"))?;
         // Absolute from here on: not every library opens relative paths.
         let path = &path.canonicalize().map_err(failed(path, "find the directory"))?;
         let lock = lock(path)?;
@@ -215,7 +220,11 @@ impl DataDir {
         for (shard, log_id) in log_ids.iter().enumerate() {
             let shard = ShardIndex(shard as u16);
             let directory = shard_directory(path, shard);
-            fs::create_dir(&directory).map_err(failed(&directory, "create the directory"))?;
+            let mut builder = DirBuilder::new();
+            builder
+                .mode(0o700)
+                .create(&directory)
+                .map_err(failed(&directory, "create the directory"))?;
             make_log(&NewLog { directory: &directory, shard, shards, log_id: *log_id })
                 .map_err(failed(&directory, "create a log"))?;
         }
@@ -557,7 +566,7 @@ mod tests {
     fn new_shards_replace_the_old_ones_in_one_step() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
-        let (old, new) = begun(path);
+        let (old, _) = begun(path);
         // Until the manifest says so, nothing has changed.
         let opened = open(path, ONE).expect("it opens");
         assert_eq!((&opened.log_ids, ids(path, 1)), (&old, old.clone()));

@@ -81,6 +81,11 @@ impl Exchange {
         }
     }
 
+    /// Forgets the key that was checked last: it may be one no more.
+    pub(super) fn forget_key(&mut self) {
+        self.known_key = None;
+    }
+
     /// The sequence number of a request that was taken.
     pub(super) fn number(&mut self) -> u32 {
         let sequence = self.next_request;

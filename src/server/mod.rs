@@ -13,6 +13,7 @@ mod caller;
 mod commit;
 pub mod config;
 mod connection;
+pub mod credentials;
 pub mod datadir;
 pub mod documents;
 mod ending;
@@ -34,7 +35,8 @@ pub mod space;
 pub mod start;
 
 pub use asks::{ASKS_MAX, AskId};
+pub use commit::Beyond;
 pub use config::ServerConfig;
 pub use error::ServerError;
-pub use mail::{Frames, SentAsk};
-pub use service::{IN_FLIGHT_MAX, Service, ServiceConfig, Wire};
+pub use mail::{Frames, Mail, SentAsk};
+pub use service::{IN_FLIGHT_MAX, Reading, Service, ServiceConfig, Wire};

@@ -118,16 +118,18 @@ impl Service {
 
     fn handle_hello(&mut self, slot: u32, correlation: u64, hello: &Hello<'_>) {
         let admitted = match &self.config.keys {
-            None => Some(("", Scopes::ALL)),
-            Some(keys) => keys.verify(hello.key).map(|(index, scopes)| (keys.name(index), scopes)),
+            None => Some(("", None, Scopes::ALL)),
+            Some(keys) => keys
+                .verify(hello.key)
+                .map(|(index, scopes)| (keys.name(index), Some(index), scopes)),
         };
         let connection = self.connections.at(slot);
-        if let Some((key, scopes)) = admitted {
+        if let Some((key, index, scopes)) = admitted {
             // The name is the peer's: quoted, so that it cannot pass for a line of this log.
             tracing::debug!(shard = self.config.index.0, key, client = ?hello.name, "let in");
             self.config.welcome.scopes = scopes;
             encode_welcome(&mut connection.output, correlation, &self.config.welcome);
-            connection.phase = Phase::Serving(scopes);
+            (connection.phase, connection.key) = (Phase::Serving(scopes), index);
             self.count_admission(Admission::Admitted);
         } else {
             tracing::debug!(shard = self.config.index.0, client = ?hello.name, "a wrong key");

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::error::ServerError;
-use crate::engine::{Engine, HashSeed, ImportError, Importer};
+use crate::engine::{Engine, HashSeed, ImportError, Importer, Replay};
 use crate::wal::snapshot::{
     SnapshotError, SnapshotFile, SnapshotHeader, SnapshotReader, open_snapshot,
     read_snapshot_ahead, remove_unfinished_snapshots, snapshots,
@@ -71,16 +71,18 @@ pub fn restore(directory: &Path, identity: Identity) -> Result<Restored, ServerE
     };
     let loaded = load_newest(directory, identity, |file| file, warn)?;
     let imported = start.elapsed();
-    let (mut engine, snapshot) = match loaded {
+    let (engine, snapshot) = match loaded {
         Some((engine, snapshot)) => (engine, Some(snapshot)),
         None => (Engine::new(hash_seed()?), None),
     };
     let log_start = snapshot.as_ref().map(|snapshot| snapshot.header.log_start());
     let first = log_start.map_or(SegmentIndex::FIRST, |start| start.position.segment);
     let storage = FileStorage::open_from(directory, first)?;
+    let mut replay = Replay::new(engine);
     let recovered = recover_from(&storage, Some(identity), log_start, |entry| {
-        engine.replay(entry.record);
+        replay.push(entry.record);
     })?;
+    let engine = replay.finish();
     if let Some(torn) = &recovered.torn {
         tracing::warn!(
             shard = identity.shard.0,

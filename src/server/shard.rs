@@ -13,6 +13,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::asks::AskId;
+use super::commit::Beyond;
+use super::credentials::Credentials;
 use super::error::ServerError;
 use super::mail::{Frames, Mail, SentAsk};
 use super::metrics::{SlowRequest, StockTable};
@@ -48,13 +50,12 @@ const LOG_TOKEN: Token = Token(u32::MAX);
 pub enum Order {
     /// The log's next segment is prepared, and open for its writes.
     Segment(Segment, File),
-    /// The disk has room for so much of the log beyond the prepared segments.
-    Space {
-        /// In blocks of the log.
-        blocks: u64,
-    },
+    /// What there is for the log beyond its prepared segments.
+    Space(Beyond),
     /// Fill this table with the stock of the shard's sales.
     Stock(Box<StockTable>),
+    /// Let in whom these say, from now on.
+    Credentials(Credentials),
     /// A command or a query, for a sale of this shard.
     Ask(AskId, Box<SentAsk>),
     /// Answer what was asked, refuse what comes, and say when that is done.
@@ -74,6 +75,8 @@ pub enum Report {
     Stock(ShardIndex, Box<StockTable>),
     /// An answer took longer than the threshold.
     Slow(ShardIndex, SlowRequest),
+    /// The credentials count.
+    CredentialsTaken,
     /// The answer to what was asked, as the binary protocol encodes it.
     Answered(AskId, Frames),
     /// The shard has answered everything, or has waited for its peers long enough.
@@ -318,8 +321,12 @@ impl<C: Clock> Shard<C> {
                     self.segments.push_back((segment.index, file));
                     self.service.handle_segment(segment);
                 }
-                Order::Space { blocks } => self.service.handle_space(blocks),
+                Order::Space(beyond) => self.service.handle_space(beyond),
                 Order::Stock(table) => self.service.handle_stock(table),
+                Order::Credentials(credentials) => {
+                    self.service.handle_credentials(credentials);
+                    (self.report)(Report::CredentialsTaken);
+                }
                 Order::Ask(id, ask) => self.service.handle_ask(id, ask),
                 Order::Drain => {
                     self.service.handle_drain();

@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 
 use super::asks::ASKS_MAX;
 use super::calibrate::calibrate;
+use super::commit::Beyond;
 use super::config::{AdminAddress, SHARDS_MAX, ServerConfig};
 use super::datadir::{DataDir, DataDirError, Found, NewLog, inspect};
 use super::documents::Documents;
@@ -24,7 +25,7 @@ use super::repartition::repartition;
 use super::restore::{Restored, Snapshot, random, restore};
 use super::service::{IN_FLIGHT_MAX, Service, ServiceConfig};
 use super::shard::{Listener, LoopState, Order, Peer, Reporter, Shard};
-use super::space::{LogSpace, is_disk_full};
+use super::space::{LogSpace, is_disk_full, secured_segments};
 use crate::model::{Scopes, ShardIndex};
 use crate::protocol::binary::{FRAME_BYTES_MAX, VERSION, Welcome};
 use crate::protocol::http::Cors;
@@ -104,8 +105,9 @@ struct Assignment {
     cpu: usize,
     identity: Identity,
     directory: PathBuf,
-    /// What the disk has room for beyond the prepared segments; the control plane tells more.
-    room_blocks: u64,
+    segment_bytes: u64,
+    /// Further segments that the disk has room for; the control plane tells more.
+    free_segments: u64,
     listeners: Vec<Listener>,
     service: ServiceConfig,
     peers: Vec<Peer>,
@@ -205,9 +207,8 @@ fn assign(
     let token_rules = config.token_rules();
     let documents = Arc::new(Documents::shipped());
     let welcome = welcome(&listening.own)?;
-    let first = Segment { index: SegmentIndex::FIRST, bytes: config.segment_bytes };
-    let space = LogSpace::of(data_dir.path(), shards, first.bytes);
-    let room_blocks = space.map_or(0, |space| space.segments()) * segment_room(first);
+    let space = LogSpace::of(data_dir.path(), shards, config.segment_bytes);
+    let free_segments = space.map_or(0, |space| space.segments());
     let (peers, wakeups) = connect_shards(shards)?;
     let mut assignments = Vec::new();
     let mut orders = Vec::new();
@@ -222,7 +223,8 @@ fn assign(
             cpu: cpus[number % cpus.len()],
             identity: Identity { log, shard: index, shards },
             directory: data_dir.shard_directory(index),
-            room_blocks,
+            free_segments,
+            segment_bytes: config.segment_bytes,
             listeners,
             service: ServiceConfig {
                 index,
@@ -452,8 +454,12 @@ fn prepare_shard(assignment: Assignment) -> Result<(Shard<SystemClock>, StartedL
         ahead: recovered.prepared.len(),
         snapshot,
     };
+    let next = SegmentIndex(log.current.0 + 1 + log.ahead as u64);
+    let secured = secured_segments(&log.directory, next, assignment.segment_bytes);
+    let room = segment_room(Segment { index: next, bytes: assignment.segment_bytes });
+    let beyond = Beyond { secured: secured * room, free: assignment.free_segments * room };
     let mut service = Service::new(assignment.service, engine, LogWriter::new(&recovered));
-    service.handle_space(assignment.room_blocks);
+    service.handle_space(beyond);
     let shard = Shard {
         index: assignment.index,
         ring,

@@ -159,6 +159,10 @@ pub fn recover_from<S: LogStorage>(
     segments.retain(|segment| segment.index >= first);
     check_numbering(storage, first, &segments)?;
     let mut scan = Scan::new(storage, expected, segments[0], start, on_record);
+    if scan.end.offset > segments[0].bytes.max(SEGMENT_HEADER_BYTES as u64) {
+        let what = "the log is to go on behind a snapshot here, and the file ends before";
+        return Err(scan.damage(scan.end, what.into()));
+    }
     read_ahead(storage, &segments, |windows| scan.run(windows))?;
     Ok(scan.finish())
 }

@@ -11,9 +11,9 @@ use std::sync::Mutex;
 use boxoffice::model::record::Expired;
 use boxoffice::model::{Lsn, OrderNumber, Record, SaleId, TimeMs};
 use boxoffice::wal::{
-    BLOCK_BYTES, Batch, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Identity, LogStorage, LogWriter,
-    Position, Recovered, SEGMENT_HEADER_BYTES, SealedFrame, Segment, SegmentHeader, SegmentIndex,
-    WalError, recover,
+    BLOCK_BYTES, Batch, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Identity, LogStart, LogStorage,
+    LogWriter, Position, Recovered, SEGMENT_HEADER_BYTES, SealedFrame, Segment, SegmentHeader,
+    SegmentIndex, WalError, recover_from,
 };
 
 pub const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -119,7 +119,18 @@ impl Image {
 
     /// Writes one frame of these records behind the log's end.
     pub fn commit(&mut self, time: u64, records: &[Record]) -> SealedFrame {
-        let mut writer = LogWriter::new(&self.read().1.expect("the log is whole"));
+        let recovered = self.read().1.expect("the log is whole");
+        self.commit_behind(&recovered, time, records)
+    }
+
+    /// Writes one frame of these records where recovery has said that the log goes on.
+    pub fn commit_behind(
+        &mut self,
+        recovered: &Recovered,
+        time: u64,
+        records: &[Record],
+    ) -> SealedFrame {
+        let mut writer = LogWriter::new(recovered);
         let mut batch = Batch::new(vec![0xee; FRAME_BYTES_MAX]);
         for record in records {
             writer.append(&mut batch, TimeMs(time), record).expect("the batch has room");
@@ -199,8 +210,13 @@ impl Disk {
 
     /// Everything that can be read, and the verdict.
     pub fn read(&self) -> (Vec<Read>, Result<Recovered, WalError>) {
+        self.read_from(None)
+    }
+
+    /// As [`Self::read`], behind a snapshot.
+    pub fn read_from(&self, start: Option<LogStart>) -> (Vec<Read>, Result<Recovered, WalError>) {
         let mut records = Vec::new();
-        let verdict = recover(self, Some(self.identity), |entry| {
+        let verdict = recover_from(self, Some(self.identity), start, |entry| {
             records.push((entry.lsn, entry.time, entry.record.clone()));
         });
         (records, verdict)
@@ -278,6 +294,20 @@ impl Sample {
             image.at(frame.position, frame.bytes).fill(0);
         }
         image
+    }
+
+    /// What a snapshot says that was made behind the frame with this number.
+    pub fn start_behind(&self, frame: usize) -> LogStart {
+        let sealed = self.frames[frame];
+        let bytes = self.frame_bytes(frame);
+        let at = FRAME_CRC_AT;
+        LogStart {
+            identity: self.image.identity,
+            position: further(sealed.position, (sealed.bytes / BLOCK_BYTES) as u64),
+            next_lsn: sealed.last_lsn.next(),
+            previous_crc: u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")),
+            last_time: self.truth[sealed.last_lsn.0 as usize - 1].1,
+        }
     }
 
     /// The frame with this number as it was written.

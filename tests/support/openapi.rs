@@ -58,7 +58,7 @@ impl Description {
                 }
                 let known = METHODS.iter().find(|method| *method == name);
                 let method = known.unwrap_or_else(|| panic!("{path}: what is {name}?"));
-                let method = ["GET", "POST"]
+                let method = ["GET", "POST", "PUT"]
                     .into_iter()
                     .find(|capital| capital.eq_ignore_ascii_case(method))
                     .unwrap_or_else(|| panic!("{path} takes no {method}"));

@@ -1,5 +1,6 @@
 //! `boxoffice sale`: sales of a running server, by its administration.
 
+mod number;
 mod show;
 
 use std::fmt::Write;
@@ -7,6 +8,7 @@ use std::fmt::Write;
 use clap::Subcommand;
 use serde::Serialize;
 
+use self::number::{price, whole};
 use self::show::{Orders, Sale, Sales};
 use super::admin::{Admin, AdminArgs};
 use super::{Failed, print, print_line};
@@ -33,44 +35,50 @@ enum What {
     /// Create a sale, or change its terms before it opens.
     Define {
         /// The sale's id.
+        #[arg(value_parser = whole::<u64>)]
         sale: u64,
         /// When it opens by itself, in milliseconds since the Unix epoch.
-        #[arg(long, value_name = "MS")]
+        #[arg(long, value_name = "MS", value_parser = whole::<u64>)]
         opens_at: Option<u64>,
         /// When it closes by itself, in milliseconds since the Unix epoch.
-        #[arg(long, value_name = "MS")]
+        #[arg(long, value_name = "MS", value_parser = whole::<u64>)]
         closes_at: Option<u64>,
         /// How many seconds a hold lives.
-        #[arg(long, value_name = "S", default_value_t = HOLD_TTL_DEFAULT.0 / 1000)]
+        #[arg(long, value_name = "S", default_value_t = HOLD_TTL_DEFAULT.0 / 1000,
+            value_parser = whole::<u32>)]
         hold_ttl: u32,
         /// The most units of one account, over all items.
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = whole::<u32>)]
         account_limit: Option<u32>,
     },
     /// Create an item of a sale, or change its terms before the sale opens.
     Item {
         /// The sale's id.
+        #[arg(value_parser = whole::<u64>)]
         sale: u64,
         /// The item's id.
+        #[arg(value_parser = whole::<u32>)]
         item: u32,
         /// Units for sale.
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = whole::<u32>)]
         capacity: u32,
         /// The price of one unit, in the minor unit of the currency.
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = price)]
         price: u64,
         /// The most units of this item for one account.
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = whole::<u32>)]
         account_limit: Option<u32>,
     },
     /// Add units to an item, or take available ones away (a negative number).
     Restock {
         /// The sale's id.
+        #[arg(value_parser = whole::<u64>)]
         sale: u64,
         /// The item's id.
+        #[arg(value_parser = whole::<u32>)]
         item: u32,
         /// How many units more.
-        #[arg(allow_negative_numbers = true)]
+        #[arg(allow_negative_numbers = true, value_parser = whole::<i64>)]
         by: i64,
         /// An id of this very restock: repeated under the same id, it is made once.
         #[arg(long, value_name = "TEXT", value_parser = parse_request_id)]
@@ -79,26 +87,31 @@ enum What {
     /// Open a sale that is scheduled or paused.
     Open {
         /// The sale's id.
+        #[arg(value_parser = whole::<u64>)]
         sale: u64,
     },
     /// Refuse new holds for a while.
     Pause {
         /// The sale's id.
+        #[arg(value_parser = whole::<u64>)]
         sale: u64,
     },
     /// Refuse new holds for good.
     Close {
         /// The sale's id.
+        #[arg(value_parser = whole::<u64>)]
         sale: u64,
     },
     /// Forget the orders and accounts of a closed sale, to free their memory. Its totals stay.
     Archive {
         /// The sale's id.
+        #[arg(value_parser = whole::<u64>)]
         sale: u64,
     },
     /// Show a sale and its items.
     Show {
         /// The sale's id.
+        #[arg(value_parser = whole::<u64>)]
         sale: u64,
     },
     /// List all sales.
@@ -106,6 +119,7 @@ enum What {
     /// List the orders of an account in a sale.
     Orders {
         /// The sale's id.
+        #[arg(value_parser = whole::<u64>)]
         sale: u64,
         /// The account: a UUID, or the text that stands for it in HTTP.
         #[arg(long, value_name = "TEXT")]

@@ -383,7 +383,7 @@ pub const SETTINGS: [Setting; 26] = [
         kind: Kind::Path,
         is_list: false,
         doc: "Where `retention = \"archive\"` moves log segments.",
-        unset: Some(("none", "/var/lib/boxoffice-archive")),
+        unset: Some(("none", "\"/var/lib/boxoffice-archive\"")),
         read: |s| paths(&s.archive_dir),
         write: |s, g| {
             s.archive_dir = Some(one(g)?);

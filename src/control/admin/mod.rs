@@ -38,6 +38,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -50,6 +51,7 @@ use self::office::Office;
 use super::bell::Ringer;
 use super::desk::Desk;
 use super::metrics::Scraper;
+use crate::admission::keys::Keys;
 use crate::runtime::unix::{self, Credentials, SocketFile};
 use crate::server::ServerError;
 use crate::server::config::{AdminAddress, ServerConfig};
@@ -91,6 +93,9 @@ impl fmt::Display for Peer {
 
 /// A connection that was accepted, on its way to the executor.
 type Accepted = (glommio_socket2::Socket, Peer);
+
+/// The description of administration: `OpenAPI` 3.1.
+pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// The listening end of administration.
 pub struct Door {
@@ -143,6 +148,11 @@ impl Door {
         };
         let office = Rc::new(Office::new(Rc::clone(desk), Rc::clone(scraper), keys));
         Ok(Self { address, accepted, office, load: Rc::default(), _file: file })
+    }
+
+    /// Other keys count from the next request on.
+    pub(super) fn take_keys(&self, keys: Option<Arc<Keys>>) {
+        self.office.take_keys(keys);
     }
 
     /// Where it listens, with the port that port 0 became.

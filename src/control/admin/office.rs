@@ -4,6 +4,7 @@
 //! A change of several steps ([`Office::define`]) is one at a time, so that two callers who want
 //! different things do not mix their steps.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroU16;
@@ -12,7 +13,6 @@ use std::sync::Arc;
 
 use glommio::sync::Semaphore;
 
-use super::Peer;
 use super::query::Params;
 use super::reply::{Problem, Reply};
 use super::route::{Route, Turn};
@@ -20,13 +20,14 @@ use super::view::{
     AccountOrdersShown, Changed, Definition, ItemBody, ItemDefinition, OrderShown, RestockBody,
     SaleShown, SalesShown, ServerShown, Step, WantedState,
 };
+use super::{OPENAPI, Peer};
 use crate::admission::keys::Keys;
 use crate::control::desk::{Desk, Phase};
 use crate::control::metrics::Scraper;
 use crate::model::outcome::{ORDERS_PAGE_MAX, SALES_PAGE_MAX};
 use crate::model::{
-    Command, ItemCounts, ItemId, OrderNumber, OrderPage, OrderView, Outcome, Query, Refusal,
-    RequestId, SaleId, SalePage, SaleState, SaleStats, ShardIndex, account_from_text,
+    Command, ItemCounts, ItemId, ItemTerms, OrderNumber, OrderPage, OrderView, Outcome, Query,
+    Refusal, RequestId, SaleId, SalePage, SaleState, SaleStats, ShardIndex, account_from_text,
     request_id_from_text,
 };
 use crate::protocol::http::{HttpFault, Method, Request, json_body};
@@ -45,14 +46,22 @@ pub(super) struct Office {
     desk: Rc<Desk>,
     scraper: Rc<Scraper>,
     /// The keys, where each request needs one.
-    keys: Option<Arc<Keys>>,
+    keys: RefCell<Option<Arc<Keys>>>,
     /// Held by the one change of several steps that is under way.
     defining: Semaphore,
 }
 
 impl Office {
     pub(super) fn new(desk: Rc<Desk>, scraper: Rc<Scraper>, keys: Option<Arc<Keys>>) -> Self {
-        Self { desk, scraper, keys, defining: Semaphore::new(1) }
+        Self { desk, scraper, keys: RefCell::new(keys), defining: Semaphore::new(1) }
+    }
+
+    /// Other keys count from now on, where any are needed at all.
+    pub(super) fn take_keys(&self, keys: Option<Arc<Keys>>) {
+        let mut own = self.keys.borrow_mut();
+        if own.is_some() {
+            *own = keys;
+        }
     }
 
     /// Whether the server stops, so that connections are to end.
@@ -73,9 +82,10 @@ impl Office {
         reply
     }
 
-    fn key_name(&self, request: &Request<'_>) -> Option<&str> {
-        let keys = self.keys.as_ref()?;
-        keys.verify(request.bearer()?).map(|(key, _)| keys.name(key))
+    fn key_name(&self, request: &Request<'_>) -> Option<String> {
+        let keys = self.keys.borrow();
+        let keys = keys.as_ref()?;
+        keys.verify(request.bearer()?).map(|(key, _)| keys.name(key).to_owned())
     }
 
     async fn handle(&self, request: &Request<'_>) -> Result<Reply, Problem> {
@@ -92,6 +102,7 @@ impl Office {
             Route::Live => Ok(Reply::text(200, "text/plain", "live\n")),
             Route::Ready => Ok(self.readiness()),
             Route::Metrics => Ok(Reply::text(200, METRICS_TYPE, self.scraper.text().await)),
+            Route::Document => Ok(Reply::text(200, "application/json", OPENAPI)),
             Route::Stats => self.stats().await,
             Route::Sales => self.list(&Params::parse(request.query)?).await,
             Route::Sale(sale) if request.method == Method::Put => {
@@ -107,7 +118,8 @@ impl Office {
     }
 
     fn admit(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let Some(keys) = &self.keys else { return Ok(()) };
+        let keys = self.keys.borrow();
+        let Some(keys) = &*keys else { return Ok(()) };
         let verified = request.bearer().and_then(|key| keys.verify(key));
         match verified {
             Some((_, scopes)) if scopes.admin => Ok(()),
@@ -207,6 +219,18 @@ impl Office {
         }
     }
 
+    /// Whether the sale has these items with these terms.
+    async fn has_items(&self, sale: SaleId, wanted: &[ItemDefinition]) -> Result<bool, Refusal> {
+        let items = self.items(sale).await?;
+        Ok(wanted.iter().all(|wanted| {
+            items.iter().any(|counts| {
+                let ItemCounts { item, capacity, price, account_limit, .. } = *counts;
+                (item, ItemTerms { capacity, price, account_limit })
+                    == (wanted.id(), wanted.terms())
+            })
+        }))
+    }
+
     async fn orders(&self, sale: SaleId, params: &Params) -> Result<Reply, Problem> {
         params.allow(&["account", "after", "limit"])?;
         let missing = || Problem::field("account", "the account whose orders are wanted");
@@ -289,6 +313,15 @@ impl Office {
         let state = before.map_or(SaleState::Scheduled, |stats| stats.state);
         if wanted.state == Some(WantedState::Scheduled) && state != SaleState::Scheduled {
             return Err(Problem::field("state", "a sale that was opened is never scheduled again"));
+        }
+        // Of an archived sale nothing changes any more, and its terms are there to be asked for.
+        let is_archived = |stats: SaleStats| {
+            wanted.state == Some(WantedState::Archived)
+                && stats.state == SaleState::Archived
+                && stats.terms == wanted.terms()
+        };
+        if before.is_some_and(is_archived) && self.has_items(sale, &wanted.items).await? {
+            return self.changed(sale, Vec::new(), 200).await;
         }
         let mut steps = Steps { desk: &self.desk, done: Vec::new() };
         let terms = wanted.terms();

@@ -12,6 +12,8 @@ pub(super) enum Route {
     Ready,
     /// `/metrics`
     Metrics,
+    /// `/openapi.json`
+    Document,
     /// `/v1/stats`
     Stats,
     /// `/v1/sales`
@@ -85,6 +87,7 @@ impl Route {
             "/livez" => return Some(Self::Live),
             "/readyz" => return Some(Self::Ready),
             "/metrics" => return Some(Self::Metrics),
+            "/openapi.json" => return Some(Self::Document),
             "/v1/stats" => return Some(Self::Stats),
             "/v1/sales" => return Some(Self::Sales),
             _ => {}
@@ -108,6 +111,7 @@ impl Route {
             Self::Live
             | Self::Ready
             | Self::Metrics
+            | Self::Document
             | Self::Stats
             | Self::Sales
             | Self::Orders(_)
@@ -152,6 +156,46 @@ mod tests {
         ] {
             assert_eq!(Route::parse(path), Some(route), "{path}");
         }
+    }
+
+    /// The document has every place, with the methods that it takes.
+    #[test]
+    fn the_document_has_every_place() {
+        let sale = SaleId(7);
+        let (item, order) = (ItemId(1), OrderNumber(3));
+        let turns = [Turn::Open, Turn::Pause, Turn::Close, Turn::Archive];
+        let mut places = vec![
+            Route::Live,
+            Route::Ready,
+            Route::Metrics,
+            Route::Document,
+            Route::Stats,
+            Route::Sales,
+            Route::Sale(sale),
+            Route::Item(sale, item),
+            Route::Restock(sale, item),
+            Route::Orders(sale),
+            Route::Order(sale, order),
+        ];
+        places.extend(turns.map(|turn| Route::Turn(sale, turn)));
+        let document: serde_json::Value =
+            serde_json::from_str(super::super::OPENAPI).expect("the document is JSON");
+        let paths = document["paths"].as_object().expect("it has paths");
+        let mut documented = Vec::new();
+        for (template, methods) in paths {
+            let path = template.replace("{sale}", "7").replace("{item}", "1");
+            let path = path.replace("{order}", "3");
+            let route = Route::parse(&path).unwrap_or_else(|| panic!("{path} names no place"));
+            let methods = methods.as_object().expect("it has methods");
+            let names = methods.keys().filter(|name| *name != "parameters");
+            let mut names: Vec<String> = names.map(|name| name.to_uppercase()).collect();
+            names.sort_unstable();
+            let allowed = route.allow().split(", ").filter(|method| *method != "HEAD");
+            assert_eq!(names, allowed.collect::<Vec<_>>(), "{template}");
+            documented.push(route);
+        }
+        assert_eq!(documented.len(), places.len());
+        assert!(places.iter().all(|place| documented.contains(place)), "{documented:?}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ macro_rules! families {
 }
 
 /// Every family, in the order in which it is exported.
-pub static FAMILIES: [Family; 57] = families! {
+pub static FAMILIES: [Family; 59] = families! {
     Gauge "build_info", "Always 1; the label is the version.",
         |out, _| out.whole(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     Gauge "shard_info", "Always 1; how the shard's log writes become durable.",
@@ -87,9 +87,11 @@ pub static FAMILIES: [Family; 57] = families! {
         |out, numbers| gauge(out, numbers, |own| &own.starved);
     Gauge "log_prepared_bytes", "What the prepared segments have left.",
         |out, numbers| gauge(out, numbers, |own| &own.prepared_bytes);
-    Gauge "log_promised_bytes", "What the disk has room for beyond the prepared segments.",
-        |out, numbers| gauge(out, numbers, |own| &own.promised_bytes);
-    Gauge "log_reserved_bytes", "What is kept of both, mostly for the end of live holds.",
+    Gauge "log_secured_bytes", "What is allocated on the disk for further segments.",
+        |out, numbers| gauge(out, numbers, |own| &own.secured_bytes);
+    Gauge "log_unsecured_bytes", "What is free on the disk for further segments.",
+        |out, numbers| gauge(out, numbers, |own| &own.unsecured_bytes);
+    Gauge "log_reserved_bytes", "What is kept of all these, mostly for the end of live holds.",
         |out, numbers| gauge(out, numbers, |own| &own.reserved_bytes);
     Gauge "log_full", "1 while holds and purchases are refused with DISK_FULL.",
         |out, numbers| gauge(out, numbers, |own| &own.full);
@@ -176,6 +178,11 @@ pub static FAMILIES: [Family; 57] = families! {
         |out, numbers| out.whole(&[], numbers.shards.len() as u64);
     Counter "scrapes_total", "How often these numbers were read.",
         |out, numbers| out.whole(&[], numbers.scrapes);
+    Counter "key_reloads_total", "How often the keys were read again, and whether they were taken.",
+        |out, numbers| {
+            out.whole(&[("result", "done")], numbers.reloads.done);
+            out.whole(&[("result", "failed")], numbers.reloads.failed);
+        };
     Counter "process_cpu_seconds_total", "CPU time of the process.",
         |out, numbers| out.real(&[], numbers.process.cpu.as_secs_f64());
     Gauge "process_start_time_seconds", "When the process started, since the Unix epoch.",

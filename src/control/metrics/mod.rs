@@ -11,6 +11,7 @@ mod text;
 pub use self::families::{FAMILIES, Family};
 pub use self::scrape::{Scraped, Scraper};
 pub use self::text::Kind;
+pub use super::reload::ReloadCounts;
 
 use self::text::Samples;
 use crate::model::ShardIndex;
@@ -42,6 +43,8 @@ pub struct Numbers<'a> {
     pub is_ready: bool,
     /// How often numbers were read, with this time.
     pub scrapes: u64,
+    /// How often the keys were read again.
+    pub reloads: ReloadCounts,
 }
 
 /// The Prometheus text, version 0.0.4.
@@ -100,7 +103,13 @@ mod tests {
             })
             .collect();
         let process = ProcessFacts { resident_bytes: Some(4096), ..ProcessFacts::default() };
-        render(&Numbers { shards: &shards, process: &process, is_ready: true, scrapes: 1 })
+        render(&Numbers {
+            shards: &shards,
+            process: &process,
+            is_ready: true,
+            scrapes: 1,
+            reloads: ReloadCounts { done: 3, failed: 1 },
+        })
     }
 
     #[track_caller]
@@ -125,6 +134,8 @@ mod tests {
             "boxoffice_sales_omitted 0",
             "boxoffice_shard_info{shard=\"0\",sync=\"o_dsync\"} 1",
             "boxoffice_process_resident_memory_bytes 4096",
+            "boxoffice_key_reloads_total{result=\"done\"} 3",
+            "boxoffice_key_reloads_total{result=\"failed\"} 1",
         ] {
             assert_has(&text, line);
         }

@@ -11,6 +11,7 @@ use glommio::channels::local_channel::{LocalSender, new_bounded};
 use glommio::timer::sleep;
 
 use super::{Numbers, ShardNumbers, render};
+use crate::control::reload::ReloadCounts;
 use crate::control::{Orders, give};
 use crate::model::ShardIndex;
 use crate::runtime::file::SyncMethod;
@@ -28,6 +29,7 @@ pub struct Scraper {
     shards: RefCell<Vec<Scraped>>,
     is_ready: Cell<bool>,
     scrapes: Cell<u64>,
+    reloads: Cell<ReloadCounts>,
     /// Who waits until every shard has listed its stock.
     waiting: RefCell<Vec<LocalSender<()>>>,
 }
@@ -65,6 +67,7 @@ impl Scraper {
             shards: RefCell::default(),
             is_ready: Cell::new(false),
             scrapes: Cell::new(0),
+            reloads: Cell::default(),
             waiting: RefCell::default(),
         }
     }
@@ -78,6 +81,11 @@ impl Scraper {
     /// The server stops: the shards are asked nothing more.
     pub fn stop(&self) {
         self.is_ready.set(false);
+    }
+
+    /// How many reloads there were.
+    pub fn handle_reloads(&self, counts: ReloadCounts) {
+        self.reloads.set(counts);
     }
 
     /// A shard has listed its stock.
@@ -112,6 +120,7 @@ impl Scraper {
             process: &process::facts(self.started, &self.data_dir),
             is_ready: self.is_ready.get(),
             scrapes: self.scrapes.get(),
+            reloads: self.reloads.get(),
         })
     }
 

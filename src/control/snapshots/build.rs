@@ -9,7 +9,7 @@ use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::pace::{Pace, PacedFile, PacedReader, SealedLog};
-use crate::engine::Engine;
+use crate::engine::{Engine, Replay};
 use crate::model::TimeMs;
 use crate::runtime::file::drop_cached;
 use crate::server::ServerError;
@@ -32,6 +32,8 @@ pub struct Build<'a> {
     pub identity: Identity,
     /// The last segment to be covered; it and all before it are complete.
     pub sealed: SegmentIndex,
+    /// What is to stay free on the disk.
+    pub spare_bytes: u64,
     /// How fast.
     pub pace: &'a Pace,
 }
@@ -120,14 +122,16 @@ fn build_while_going(order: &Build<'_>) -> Result<Built, BuildError> {
     if pace.is_stopped() {
         return Err(BuildError::Stopped);
     }
-    let (mut engine, base) = match loaded {
+    let (engine, base) = match loaded {
         Some((engine, base)) => (engine, Some(base)),
         None => (Engine::new(hash_seed()?), None),
     };
-    let (header, records) = replay(order, &mut engine, base.as_ref())?;
+    let mut replay = Replay::new(engine);
+    let (header, records) = replay_sealed(order, &mut replay, base.as_ref())?;
+    let engine = replay.finish();
     let path = snapshot_path(order.directory, header.last_lsn);
     let temporary = snapshot_preparation(order.directory, header.last_lsn);
-    let made = write(&temporary, &header, &engine, pace)
+    let made = write(&temporary, &header, &engine, order)
         .and_then(|totals| verify(&temporary, &header, &engine, pace).map(|bytes| (totals, bytes)))
         .and_then(|made| {
             rename(&temporary, &path, order.directory)?;
@@ -156,9 +160,9 @@ fn warn_unusable(identity: Identity, file: &SnapshotFile, error: &LoadError) {
 }
 
 /// Replays the sealed segments behind the last snapshot, and says where the log then goes on.
-fn replay(
+fn replay_sealed(
     order: &Build<'_>,
-    engine: &mut Engine,
+    replay: &mut Replay,
     base: Option<&Snapshot>,
 ) -> Result<(SnapshotHeader, u64), BuildError> {
     let sealed = order.sealed;
@@ -166,7 +170,7 @@ fn replay(
     let log = SealedLog { storage, last: sealed, pace: order.pace };
     let start = base.map(|base| base.header.log_start());
     let recovered = recover_from(&log, Some(order.identity), start, |entry| {
-        engine.replay(entry.record);
+        replay.push(entry.record);
     })?;
     let end = recovered.torn.map_or(recovered.end, |torn| torn.start);
     if recovered.torn.is_some() || recovered.end.segment != sealed {
@@ -192,10 +196,10 @@ fn write(
     path: &Path,
     header: &SnapshotHeader,
     engine: &Engine,
-    pace: &Pace,
+    order: &Build<'_>,
 ) -> Result<SnapshotTotals, BuildError> {
     let write = || -> io::Result<SnapshotTotals> {
-        let file = BufWriter::new(PacedFile::new(File::create(path)?, pace));
+        let file = BufWriter::new(PacedFile::create(path, order.spare_bytes, order.pace)?);
         let mut writer = SnapshotWriter::new(file, header)?;
         for part in engine.export() {
             writer.part(&part)?;

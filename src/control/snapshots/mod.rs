@@ -50,6 +50,10 @@ const READ_BYTES_PER_SECOND: u64 = 256 << 20;
 /// Bytes of a snapshot that are written in a second at most: log writes share the disk.
 const WRITE_BYTES_PER_SECOND: u64 = 64 << 20;
 
+/// What snapshots leave on the disk for the log, beside the segments that are prepared ahead.
+const SPARE_SEGMENTS: u64 = 2;
+const SPARE_BYTES: u64 = 64 << 20;
+
 /// Makes snapshots until it is stopped.
 pub struct Snapshotter {
     reached: Sender<(ShardIndex, SegmentIndex)>,
@@ -75,6 +79,7 @@ struct ShardLog {
 struct Rules {
     every_bytes: u64,
     segment_bytes: u64,
+    spare_bytes: u64,
     retention: Retention,
 }
 
@@ -87,12 +92,15 @@ impl Snapshotter {
         if config.snapshot_every == 0 {
             return Ok(None);
         }
+        let shards: Vec<ShardLog> = shards.map(|(log, metrics)| shard_log(log, metrics)).collect();
+        let segments = u64::from(config.segments_ahead.get()) + SPARE_SEGMENTS;
+        let log_bytes = config.segment_bytes.saturating_mul(segments * shards.len() as u64);
         let rules = Rules {
+            spare_bytes: log_bytes.saturating_add(SPARE_BYTES),
             every_bytes: config.snapshot_every,
             segment_bytes: config.segment_bytes,
             retention: config.retention.clone(),
         };
-        let shards: Vec<ShardLog> = shards.map(|(log, metrics)| shard_log(log, metrics)).collect();
         let (reached, receiver) = mpsc::channel();
         let pace = Arc::new(Pace::new(READ_BYTES_PER_SECOND, WRITE_BYTES_PER_SECOND));
         let own = Arc::clone(&pace);
@@ -196,7 +204,8 @@ impl ShardLog {
         let (directory, identity) = (&self.directory, self.identity);
         let metrics = &self.metrics.snapshots;
         self.retry_at = None;
-        match build(&Build { directory, identity, sealed, pace }) {
+        let spare_bytes = rules.spare_bytes;
+        match build(&Build { directory, identity, sealed, spare_bytes, pace }) {
             Ok(built) => {
                 let took = start.elapsed();
                 tracing::info!(

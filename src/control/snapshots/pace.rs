@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::runtime::disk::disk_space;
 use crate::wal::{FileStorage, LogStorage, Position, Segment, SegmentIndex};
 
 /// Bytes that are written before they are synced: a sync of much more would hold up log writes.
@@ -93,16 +94,31 @@ impl<R: Read> Read for PacedReader<'_, R> {
     }
 }
 
-/// Writes a file at that pace, and syncs it on the way.
+/// Writes a file at that pace, and syncs it on the way; not when the disk's last space goes, which
+/// the log is to have.
 pub(super) struct PacedFile<'a> {
     file: File,
+    directory: &'a Path,
+    spare_bytes: u64,
     pace: &'a Pace,
     unsynced: u64,
 }
 
 impl<'a> PacedFile<'a> {
-    pub(super) const fn new(file: File, pace: &'a Pace) -> Self {
-        Self { file, pace, unsynced: 0 }
+    /// Makes the file, in a directory on whose disk so many bytes are to stay free.
+    pub(super) fn create(path: &'a Path, spare_bytes: u64, pace: &'a Pace) -> io::Result<Self> {
+        let directory = path.parent().expect("a file lies in a directory");
+        let file = Self { file: File::create(path)?, directory, spare_bytes, pace, unsynced: 0 };
+        file.check_space()?;
+        Ok(file)
+    }
+
+    fn check_space(&self) -> io::Result<()> {
+        if self.spare_bytes > 0 && disk_space(self.directory)?.free_bytes < self.spare_bytes {
+            let reason = "the disk has only left what the log may need";
+            return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
+        }
+        Ok(())
     }
 
     /// The file, all of it synced.
@@ -119,6 +135,7 @@ impl Write for PacedFile<'_> {
         if self.unsynced >= SYNC_BYTES {
             self.file.sync_data()?;
             self.unsynced = 0;
+            self.check_space()?;
         }
         self.pace.spend(&self.pace.write, written)?;
         Ok(written)

@@ -85,10 +85,9 @@ fn move_file(path: &Path, into: &Path, pace: &Pace) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
         Err(error) => return Err(error),
     }
-    let mut temporary = target.clone().into_os_string();
-    temporary.push(".tmp");
+    let temporary = target.with_extension("wal.tmp");
     let mut from = PacedReader { from: File::open(path)?, pace };
-    let mut copy = PacedFile::new(File::create(&temporary)?, pace);
+    let mut copy = PacedFile::create(&temporary, 0, pace)?;
     io::copy(&mut from, &mut copy)?;
     copy.finish()?;
     fs::rename(&temporary, &target)?;

@@ -56,7 +56,7 @@ impl RowIndex {
         let mut index = Self {
             directory: (0..1 << depth).collect(),
             depth,
-            partitions: Arena::new(),
+            partitions: Vec::with_capacity(1 << depth),
             pages: Arena::new(),
         };
         let first_bits = depth.min(FIRST_PASS_BITS);
@@ -99,8 +99,9 @@ impl RowIndex {
         for entry in &group[..own] {
             filling.push(entry.hash(), entry.row());
         }
-        let number = self.partitions.push(partition);
-        self.store(number, filling);
+        let number = self.partitions.len() as u32;
+        self.partitions.push(partition);
+        self.store(number, &mut filling);
     }
 }
 

@@ -79,9 +79,11 @@ pub struct ShardMetrics {
     pub starved: Gauge,
     /// Bytes that prepared segments, and the one that is written, have left.
     pub prepared_bytes: Gauge,
-    /// Bytes that the disk has for further segments of this shard.
-    pub promised_bytes: Gauge,
-    /// Bytes of both that are kept for the end of live holds and for governing sales.
+    /// Bytes that are allocated on the disk for further segments.
+    pub secured_bytes: Gauge,
+    /// Bytes that are free on the disk for further segments of this shard.
+    pub unsecured_bytes: Gauge,
+    /// Bytes of all these that are kept for the end of live holds and for governing sales.
     pub reserved_bytes: Gauge,
     /// Whether new stock is refused because only what is kept is left: 0 or 1.
     pub full: Gauge,

@@ -1,0 +1,172 @@
+//! Each system call of a start fails once: the real program, on a new data directory and on one
+//! that a crash left with orders and a torn tail.
+//!
+//! The program either serves all the same, or ends with a documented code and one clear line, and
+//! never panics. The next start, without a failure, has every order that was acknowledged, and
+//! takes more. strace makes the calls fail, those alone that touch the data directory; so the tests
+//! run when asked for, and always in `.ci/run`. What the rings do is not reached by it.
+
+#[path = "support/peer.rs"]
+mod peer;
+#[path = "support/server.rs"]
+mod server;
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use boxoffice::cli::exit::ExitCode;
+use boxoffice::model::{SaleId, SaleTerms};
+use boxoffice::wal::BLOCK_BYTES;
+use peer::{Peer, buy, intent};
+use server::{Refused, Serve, Server, first_words, temporary_dir};
+
+const SALE: SaleId = SaleId(7);
+
+/// Orders that were acknowledged before the crash.
+const ORDERS: u128 = 40;
+
+/// The calls by which a start uses its directory, and how each of them fails.
+const FAILURES: [(&str, &str); 17] = [
+    ("mkdir", "EIO"),
+    ("openat", "EIO"),
+    ("openat", "ENOSPC"),
+    ("flock", "EIO"),
+    ("fcntl", "EIO"),
+    ("statx", "EIO"),
+    ("getdents64", "EIO"),
+    ("read", "EIO"),
+    ("pread64", "EIO"),
+    ("write", "EIO"),
+    ("write", "ENOSPC"),
+    ("pwrite64", "EIO"),
+    ("ftruncate", "EIO"),
+    ("fsync", "EIO"),
+    ("fdatasync", "EIO"),
+    ("rename", "EIO"),
+    ("unlink", "EIO"),
+];
+
+/// More of one call than a start makes.
+const CALLS_MAX: usize = 60;
+
+fn serve(data_dir: &Path) -> Serve {
+    let serve = Serve::on(data_dir).with("--segment-bytes", "2097152");
+    serve.with("--segments-ahead", "1")
+}
+
+/// What a start may touch in a data directory of one shard.
+fn paths(data_dir: &Path) -> Vec<PathBuf> {
+    let shard = data_dir.join("shard-000");
+    let own = ["", "MANIFEST", "MANIFEST.tmp", "LOCK", "shard-000"].map(|name| data_dir.join(name));
+    let segments = (1..=3).map(|index| shard.join(format!("{index:020}.wal")));
+    let prepared = (1..=3).map(|index| shard.join(format!("{index:020}.wal.tmp")));
+    own.into_iter().chain(segments).chain(prepared).collect()
+}
+
+/// A start of which the call with this number, from 1, fails; `None` where it makes fewer.
+fn start_failing(data_dir: &Path, call: &str, error: &str, number: usize) -> Option<Refused> {
+    let home = temporary_dir();
+    let trace = home.path().join("trace");
+    let serve = serve(data_dir).command();
+    let mut command = Command::new("strace");
+    // The tracer is a child of its own, so that the program is ours to wait for and to end.
+    command.args(["-D", "-f", "-qq", "-o"]).arg(&trace);
+    for path in paths(data_dir) {
+        command.arg("-P").arg(path);
+    }
+    command.args(["-e", &format!("trace={call}")]);
+    command.args(["-e", &format!("inject={call}:error={error}:when={number}")]);
+    command.arg(serve.get_program()).args(serve.get_args());
+    let said = first_words(command);
+    let failed = fs::read_to_string(&trace).is_ok_and(|trace| trace.contains("(INJECTED)"));
+    failed.then_some(said)
+}
+
+fn judge(said: &Refused, place: &str) {
+    assert!(!said.stderr.contains("panicked"), "{place}: {said:?}");
+    if said.stdout.lines().any(|line| line == "ready") {
+        return;
+    }
+    let documented = ExitCode::ALL.iter().any(|code| said.code == Some(i32::from(code.number())));
+    assert!(documented && said.code != Some(0), "{place}: {said:?}");
+    let complaints: Vec<&str> =
+        said.stderr.lines().filter(|line| line.starts_with("boxoffice: ")).collect();
+    assert!(complaints.len() == 1 && complaints[0].len() > 40, "{place}: {said:?}");
+}
+
+/// Runs a start with each failure on a directory that `make` makes, and then one without. Returns
+/// how many there were.
+fn every_failure(make: impl Fn(&Path), orders: u128) -> usize {
+    let mut failures = 0;
+    for (call, error) in FAILURES {
+        for number in 1..=CALLS_MAX {
+            let home = temporary_dir();
+            let data_dir = home.path().join("data");
+            make(&data_dir);
+            let Some(said) = start_failing(&data_dir, call, error, number) else { break };
+            let place = format!("{call} number {number} fails with {error}");
+            judge(&said, &place);
+            let server = Server::start_on(&data_dir, serve(&data_dir));
+            let mut peer = Peer::connect(server.address());
+            if orders == 0 {
+                peer.open_sale(SALE, SaleTerms::default(), &[(1, 1000)]);
+            }
+            assert_eq!(u128::from(peer.stats(SALE).sold), orders, "{place}");
+            peer.gets(buy(intent(SALE, 2, 1), &[(1, 1)]));
+            failures += 1;
+        }
+    }
+    failures
+}
+
+/// Whether strace can make calls fail here.
+fn has_strace() -> bool {
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-e", "trace=mkdir", "-e", "inject=mkdir:error=EIO", "true"]);
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// A data directory as a crash leaves it: orders, and behind them a part of a frame.
+fn crashed(home: &Path) -> PathBuf {
+    let data_dir = home.join("crashed");
+    let mut server = Server::start_on(&data_dir, serve(&data_dir));
+    let mut peer = Peer::connect(server.address());
+    peer.open_sale(SALE, SaleTerms::default(), &[(1, 1000)]);
+    for request in 0..ORDERS {
+        peer.gets(buy(intent(SALE, 1, request), &[(1, 1)]));
+    }
+    server.kill();
+    let segment = data_dir.join("shard-000/00000000000000000001.wal");
+    let bytes = fs::read(&segment).expect("it can be read");
+    let blocks = bytes.chunks(BLOCK_BYTES).rposition(|block| block.iter().any(|byte| *byte != 0));
+    let end = (blocks.expect("it has a header") + 1) * BLOCK_BYTES;
+    let file = fs::OpenOptions::new().write(true).open(&segment).expect("it can be opened");
+    file.write_all_at(b"BXFR torn", end as u64).expect("it can be written");
+    data_dir
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn every_call_of_a_first_start_failing() {
+    assert!(has_strace(), "strace is installed and may trace");
+    let failures = every_failure(|_| (), 0);
+    println!("{failures} starts, each with another failure");
+    assert!(failures > 20, "{failures}");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn every_call_of_a_recovery_failing() {
+    assert!(has_strace(), "strace is installed and may trace");
+    let home = temporary_dir();
+    let crashed = crashed(home.path());
+    let copy = |to: &Path| {
+        let copied = Command::new("cp").arg("-a").args([&crashed, to]).status();
+        assert!(copied.expect("cp can be run").success());
+    };
+    let failures = every_failure(copy, ORDERS);
+    println!("{failures} starts, each with another failure");
+    assert!(failures > 20, "{failures}");
+}
