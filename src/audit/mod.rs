@@ -227,9 +227,6 @@ impl Judge<'_> {
             Ok(header) if header.last_lsn != self.last || header.last_time != self.last_time => {
                 let last = self.last;
                 Some(format!("the log has no record of its LSN and time; the last is LSN {last}"))
-            }",
-                    self.last
-                ))
             }
             Ok(_) => None,
         };
