@@ -225,10 +225,8 @@ impl Judge<'_> {
         let fault = match read {
             Err(error) => Some(error.to_string()),
             Ok(header) if header.last_lsn != self.last || header.last_time != self.last_time => {
-                Some(format!(
-                    "it is of a time or an LSN at which the log has no record; the last one before is {}",
-                    self.last
-                ))
+                let last = self.last;
+                Some(format!("the log has no record of its LSN and time; the last is LSN {last}"))
             }
             Ok(_) => None,
         };

@@ -248,8 +248,10 @@ impl fmt::Display for Report {
             write!(f, "clean: every rule holds at every record")
         } else if self.violation_count > 0 {
             write!(f, "NOT CLEAN: {} violations", self.violation_count)
+        } else if self.shards.iter().any(|shard| shard.failure.is_some()) {
+            write!(f, "NOT CLEAN: a log could not be read to its end")
         } else {
-            write!(f, "NOT CLEAN: a log could not be read to its end, or a snapshot not be used")
+            write!(f, "NOT CLEAN: a snapshot could not be used")
         }
     }
 }

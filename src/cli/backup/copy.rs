@@ -287,8 +287,8 @@ fn copy_segment(
             return Err(Failed::new(
                 ExitCode::ForeignData,
                 format_args!(
-                    "{} is not what the backup in {} has of it: its end was cut off since (`boxoffice \
-                     wal truncate`); keep that backup and name a new directory",
+                    "{} is not what the backup in {} has of it: its end was cut off since \
+                     (`boxoffice wal truncate`); keep that backup and name a new directory",
                     source.display(),
                     args.to.display()
                 ),

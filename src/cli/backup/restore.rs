@@ -46,7 +46,7 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     verify: bool,
     /// The last record of a shard to restore; may be given for several shards.
-    #[arg(long, value_name = "SHARD:LSN", value_parser = parse_shard_lsn, conflicts_with = "to_time")]
+    #[arg(long, value_name = "SHARD:LSN", value_parser = parse_point, conflicts_with = "to_time")]
     to_lsn: Vec<(u16, Lsn)>,
     /// Restore what was decided up to this time: RFC 3339 in UTC, or milliseconds since the Unix
     /// epoch.
@@ -57,7 +57,7 @@ pub(in crate::cli) struct Args {
     json: bool,
 }
 
-fn parse_shard_lsn(text: &str) -> Result<(u16, Lsn), String> {
+fn parse_point(text: &str) -> Result<(u16, Lsn), String> {
     let parts = text.split_once(':');
     let parsed = parts.and_then(|(shard, lsn)| Some((shard.parse().ok()?, lsn.parse().ok()?)));
     let (shard, lsn) = parsed.ok_or("a point is written as SHARD:LSN, as in 0:4711")?;
@@ -353,7 +353,8 @@ impl fmt::Display for Facts {
             f,
             "restored into {dir}. What was acknowledged after these points is not in it: its order \
              numbers are given again, and a request of then that is repeated makes a new order. \
-             Compare payments first; then boxoffice audit {dir} and boxoffice serve --data-dir {dir}"
+             Compare payments first; then boxoffice audit {dir} and \
+             boxoffice serve --data-dir {dir}"
         )
     }
 }
