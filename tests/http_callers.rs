@@ -149,7 +149,7 @@ fn a_buyer_acts_for_the_account_of_the_token() {
 
 /// A sale whose item 1 costs money and whose item 2 is free, for Ann with her token and the shop
 /// with its key, on two shards.
-fn paid_and_free(home: &std::path::Path, buyers_confirm: &str) -> (Server, String) {
+fn paid_and_free(home: &Path, buyers_confirm: &str) -> (Server, String) {
     let [keys, secret] = ["keys", "shop.secret"].map(|name| home.join(name));
     fs::write(&keys, key_line("shop", "buy,admin", "k")).expect("the file can be written");
     fs::write(&secret, SECRET).expect("the file can be written");
@@ -320,10 +320,10 @@ fn a_trusted_proxy_begins_with_its_header() {
 /// Waits for a word in the server's log, whose lines come through a pipe of their own.
 #[track_caller]
 fn assert_log(server: &Server, word: &str) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
     while !server.log().contains(word) {
         assert!(std::time::Instant::now() < deadline, "{word} is not in {}", server.log());
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -378,11 +378,11 @@ fn keys_are_read_again_without_a_restart() {
     let other = "hs256 text another secret of it, of 32 bytes or more\n";
     let order = get("/v1/sales/7/orders/1");
     let [old, new] = [SECRET, other].map(|secret| with(&token("ann", secret, 600), &order));
-    refused(&http.ask(&old), 404, "NOT_FOUND");
+    refused(&http.ask(&old), 403, "FORBIDDEN");
     refused(&http.ask(&new), 401, "BAD_TOKEN");
     reload(&server, &secret, other, TAKEN);
     refused(&http.ask(&old), 401, "BAD_TOKEN");
-    refused(&http.ask(&new), 404, "NOT_FOUND");
+    refused(&http.ask(&new), 403, "FORBIDDEN");
 
     // A mistake changes nothing, and is told with its place.
     let place = format!("the keys stay as they were: {}:2:", keys.display());
