@@ -44,10 +44,8 @@ fn request(method: &str, path: &str, body: Option<&Value>) -> String {
         (_, body) => {
             let body = body.map_or_else(String::new, Value::to_string);
             let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-            let length = body.len();
-            format!(
-                "{method} {path} HTTP/1.1\r\nHost: x\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
-            )
+            let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{kind}");
+            format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
         }
     }
 }
