@@ -15,17 +15,18 @@
 //! | `protocol` | bytes ⇄ model; the one table of refusals and wire codes | `model` |
 //! | `admission` | who may ask, and how much at once | `model` |
 //! | `engine` | the state machine of sales: decides, then applies | `model`, `canary` |
-//! | `wal` | the log: records, frames, batches, segments, recovery | `model`, `canary` |
+//! | `wal` | the log: records, frames, batches, segments, recovery, snapshots | `model`, `canary` |
 //! | `runtime` | ring, mailboxes, CPU placement, clock; the only `unsafe` | `canary` |
 //! | `server` | shards | `protocol`, `admission`, `engine`, `wal`, `model`, `runtime`, `canary` |
 //! | `control` | the cold plane: what is slow, rare or sequential | `server` and what it may |
-//! | `audit` | an independent judge, from the log alone | `wal`, `model` |
+//! | `audit` | an independent judge, from log and snapshots alone | `wal`, `model` |
 //! | `client` | the SDK | `protocol`, `model` |
 //! | `load` | the load generator: a customer | `client`, `protocol`, `model`, `runtime` |
 //! | `cli` | the programs: flags, texts, exit codes | anything |
 //! | `bench/main.rs` | `boxoffice-bench` | `client`, `load`, `protocol`, `model`, `runtime` |
 //! | `bench/memory.rs` | bytes of memory for an order | `engine`, `model` |
 //! | `bench/log.rs` | appending, recovery, audit | `wal`, `audit`, `engine`, `runtime`, `model` |
+//! | `bench/restart.rs` | snapshots, and a start from them | `server`, `engine`, `wal`, `runtime`, `model` |
 //! | `bench/protocol.rs` | encoding and decoding | `protocol`, `model` |
 //! | `bench/token.rs` | checking buyers' tokens | `admission`, `model` |
 //!
@@ -44,7 +45,7 @@
 //!     ┌─ the ring ─┐                       apply            waits for signals
 //!     │ completions│                         │
 //!     │ submissions│                         ▼              starts and stops the shards
-//!     └────────────┘       parked     batch being filled
+//!     └────────────┘       parked     batch being filled   has snapshots made
 //!        │       ▲         answers           │  one batch      │            ▲
 //!        ▼       └────┐       ▲              ▼  in flight      │ messages   │ published
 //!     bytes out ◀─ encode ◀── durable ◀── log on disk          ▼            │ numbers
@@ -93,7 +94,7 @@
 //! - No lock, no work stealing, no thread pool on the hot plane; no `async` there either.
 //! - No clock, no randomness and no global state in the core.
 //! - No payments and no identities: both come from the operator, as opaque values.
-//! - No replication: one node, one disk. A backup is a copy of the log.
+//! - No replication: one node, one disk. A backup is a copy of the log and its snapshots.
 //! - No module for what has no better place.
 
 #[cfg(feature = "server")]

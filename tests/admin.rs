@@ -116,6 +116,11 @@ fn a_sale_lives_from_its_definition_to_its_archive_and_through_crashes() {
     let archived = granted(&admin.ask(&post("/v1/sales/7/archive")), 200);
     assert_eq!(archived["sale"]["units"]["sold"], 5, "its totals stay");
     refused(&admin.get("/v1/sales/7/orders/1"), 403, "CLOSED");
+    let mut over = wanted();
+    over["state"] = json!("archived");
+    assert_eq!(done(&granted(&admin.put("/v1/sales/7", &over), 200)), [""; 0], "it is so");
+    over["items"][0]["price"] = json!(1);
+    refused(&admin.put("/v1/sales/7", &over), 403, "CLOSED");
 
     server.kill();
     server.restart();
@@ -349,6 +354,8 @@ fn the_socket_is_the_servers_and_its_groups_alone_and_leaves_with_it() {
     let metadata = fs::metadata(&path).expect("the socket is there");
     assert!(metadata.file_type().is_socket());
     assert_eq!(metadata.permissions().mode() & 0o7777, 0o660);
+    let log = fs::metadata(server.data_dir().join("shard-000")).expect("the log is there");
+    assert_eq!(log.permissions().mode() & 0o077, 0, "it names accounts and payments");
 
     let second = Serve::on(server.data_dir()).refused();
     assert_refused(&second, ExitCode::DirectoryInUse, &[]);

@@ -315,6 +315,19 @@ fn files_and_addresses_that_cannot_be_used_are_told_together() {
     let problem = &report["problems"][0];
     assert_eq!(problem["place"], "--binary");
     assert!(problem["problem"].as_str().is_some_and(|text| text.contains("no key")), "{report}");
+
+    let report = office.report(&["--buyers-confirm"], &[]);
+    let problem = &report["problems"][0];
+    assert!(problem["problem"].as_str().is_some_and(|text| text.contains("`token_keys`")));
+    // As the server starts: over HTTP a token is a credential, in the binary protocol it is none.
+    let key = office.home.path().join("shop.secret");
+    fs::write(&key, "hs256 text a secret of the identity system, 32 bytes or more\n")
+        .expect("it can be written");
+    let key = key.to_str().expect("the path is UTF-8");
+    let report = office.report(&["--token-key", key, "--http", "0.0.0.0:7480"], &[]);
+    assert_eq!(report["problems"], json!([]));
+    let report = office.report(&["--token-key", key, "--binary", "0.0.0.0:7400"], &[]);
+    assert_eq!(report["problems"][0]["place"], "--binary");
 }
 
 #[test]

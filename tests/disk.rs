@@ -4,6 +4,8 @@
 //! the documented code; and what it had acknowledged is there in any case. Each test needs a right
 //! that not everybody has; where it is missing, the test says so and ends.
 
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "support/http_peer.rs"]
 mod http_peer;
 #[path = "support/peer.rs"]
@@ -23,65 +25,13 @@ use std::time::Duration;
 use boxoffice::cli::exit::ExitCode;
 use boxoffice::model::{OrderNumber, Outcome, Refusal, SaleId, SaleTerms};
 use boxoffice::wal::BLOCK_BYTES;
+use disk::{Disk, run};
 use http_peer::HttpPeer;
 use peer::{Peer, buy, confirm, hold, hold_ttl, intent, release};
 use serde_json::json;
 use server::{Serve, Server, assert_refused, temporary_dir};
 
 const SALE: SaleId = SaleId(7);
-
-/// Runs a program of the system; `Err` is why it cannot be used here.
-fn run(program: &str, args: &[&str]) -> Result<(), String> {
-    match Command::new(program).args(args).output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
-        Err(error) => Err(format!("{program}: {error}")),
-    }
-}
-
-/// A file system of its own, made on a file. It is unmounted before the file is removed.
-struct Disk {
-    mount: PathBuf,
-    image: PathBuf,
-    _home: tempfile::TempDir,
-}
-
-impl Disk {
-    fn new(mebibytes: u64) -> Result<Self, String> {
-        let home = temporary_dir();
-        let (image, mount) = (home.path().join("image"), home.path().join("disk"));
-        fs::create_dir(&mount).expect("a directory can be made");
-        let file = fs::File::create(&image).expect("a file can be made");
-        file.set_len(mebibytes << 20).expect("a file can be sparse");
-        let [image, at] = [&image, &mount].map(|path| path.to_str().expect("UTF-8"));
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", image])?;
-        run("mount", &["-o", "loop", image, at])?;
-        Ok(Self { mount, image: home.path().join("image"), _home: home })
-    }
-
-    fn at(&self) -> &str {
-        self.mount.to_str().expect("UTF-8")
-    }
-
-    /// Fails everything from now on, and forgets what was not synced: the file system's own model
-    /// of a power cut.
-    fn shut_down(&self) -> Result<(), String> {
-        run("xfs_io", &["-x", "-c", "shutdown", self.at()])
-    }
-
-    fn mount_again(&self) -> Result<(), String> {
-        run("umount", &[self.at()])?;
-        run("mount", &["-o", "loop", self.image.to_str().expect("UTF-8"), self.at()])
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if let Err(why) = run("umount", &["--lazy", self.at()]) {
-            eprintln!("{why}");
-        }
-    }
-}
 
 /// Buys in batches until the server is gone; the orders that were acknowledged, by request.
 fn buy_until_the_end(mut peer: Peer, account: u128) -> HashMap<u128, Outcome> {
@@ -146,8 +96,8 @@ fn ask_until_full(peer: &mut Peer, account: u128) -> Made {
         let asked: Vec<_> = requests
             .iter()
             .map(|request| {
-                let make = if request % 2 == 0 { hold } else { buy };
-                make(intent(SALE, account, *request), &[(1, 1)])
+                let ask = if request % 2 == 0 { hold } else { buy };
+                ask(intent(SALE, account, *request), &[(1, 1)])
             })
             .collect();
         let mut refused = 0;
@@ -185,6 +135,13 @@ fn end_holds(peer: &mut Peer, account: u128, held: &[(u128, OrderNumber)]) {
     }
 }
 
+/// Whether the log counts on nothing any more that another program could take.
+fn is_secured(server: &Server) -> bool {
+    let mut office = HttpPeer::connect_unix(Path::new(server.admin_address()));
+    let metrics = String::from_utf8(office.get("/metrics").body).expect("it is UTF-8");
+    metrics.contains("\nboxoffice_log_unsecured_bytes{shard=\"0\"} 0\n")
+}
+
 #[test]
 fn a_full_disk_refuses_what_is_new_and_ends_what_is_held() {
     let disk = match Disk::new(24) {
@@ -212,7 +169,11 @@ fn a_full_disk_refuses_what_is_new_and_ends_what_is_held() {
     assert_eq!((refused.status, refused.code()), (507, "DISK_FULL".to_owned()));
     assert_eq!(refused.header("retry-after"), Some("5"));
 
-    // A crash on a disk without a free block: what was promised is kept all the same.
+    // Another program takes the rest. What was promised before is kept all the same, and through
+    // a crash.
+    while !is_secured(&server) {
+        thread::sleep(Duration::from_millis(20));
+    }
     fill(&disk.mount.join("rest"));
     let (first, rest) = made.held.split_at(made.held.len() / 3);
     end_holds(&mut peer, 1, first);
@@ -225,7 +186,7 @@ fn a_full_disk_refuses_what_is_new_and_ends_what_is_held() {
     assert_eq!((peer.stats(SALE).held, peer.ask(late.clone())), (0, Err(Refusal::DiskFull)));
 
     // Service returns by itself.
-    fs::remove_file(&disk.mount.join("rest")).expect("it can be removed");
+    fs::remove_file(disk.mount.join("rest")).expect("it can be removed");
     fs::remove_file(&filler).expect("it can be removed");
     while let Err(refusal) = peer.ask(late.clone()) {
         assert_eq!(refusal, Refusal::DiskFull);
@@ -325,19 +286,19 @@ fn a_write_that_comes_short_is_not_acknowledged() {
 /// A disk that is gone from one moment to the next, under load.
 #[test]
 fn a_disk_that_fails_ends_the_server_at_once_and_loses_nothing() {
-    let disk = match Disk::new(64) {
+    let mut disk = match Disk::new(64) {
         Ok(disk) => disk,
         Err(why) => return println!("skipped, no disk of its own can be mounted: {why}"),
     };
     let data_dir = disk.mount.join("data");
     let serve = Serve::on(&data_dir).with("--segments-ahead", "2");
-    let mut server = Server::start_on(&data_dir, serve);
+    let mut server = Server::start_on(&data_dir, serve.clone());
     let mut peer = Peer::connect(server.address());
     peer.open_sale(SALE, SaleTerms::default(), &[(1, 1_000_000)]);
     let buyer = Peer::connect(server.address());
     let buyer = thread::spawn(move || buy_until_the_end(buyer, 1));
     while peer.stats(SALE).sold < 5_000 {}
-    if let Err(why) = disk.shut_down() {
+    if let Err(why) = disk.cut() {
         server.kill();
         drop(buyer.join());
         return println!("skipped, the file system cannot be shut down: {why}");
@@ -347,6 +308,9 @@ fn a_disk_that_fails_ends_the_server_at_once_and_loses_nothing() {
     let log = server.log();
     assert_eq!(status.code(), Some(i32::from(ExitCode::DiskFailed.number())), "{log}");
     assert_complaint(&log, &["shard-000/0000000000000000000", "offset ", "LSN ", "dmesg"]);
+    // Nor does it start on what cannot be read.
+    let at = data_dir.to_str().expect("UTF-8");
+    assert_refused(&serve.refused(), ExitCode::CannotRead, &[at, "dmesg"]);
     disk.mount_again().expect("it is mounted anew, as after a power cut");
     server.restart();
     assert_all_there(&server, 1, &bought);

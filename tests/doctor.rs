@@ -219,7 +219,9 @@ fn a_server_that_runs_is_told_and_left_alone() {
     assert!(server.terminate().success(), "it ran on until it was stopped");
 
     let found = Diagnosis::of(doctor(server.data_dir(), &["--shards", "3"]));
-    found.assert_failed("data directory", "made for 1 shards");
+    assert_eq!(found.state("data directory"), Some("warn"));
+    let fact = found.find("data directory").expect("it has a state").to_string();
+    assert!(fact.contains("a start divides them into 3"), "{fact}");
 }
 
 #[test]

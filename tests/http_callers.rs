@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boxoffice::admission::token::{MintedClaims, TokenSigner};
 use boxoffice::cli::exit::ExitCode;
@@ -320,9 +320,9 @@ fn a_trusted_proxy_begins_with_its_header() {
 /// Waits for a word in the server's log, whose lines come through a pipe of their own.
 #[track_caller]
 fn assert_log(server: &Server, word: &str) {
-    let deadline = std::time::Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !server.log().contains(word) {
-        assert!(std::time::Instant::now() < deadline, "{word} is not in {}", server.log());
+        assert!(Instant::now() < deadline, "{word} is not in {}", server.log());
         thread::sleep(Duration::from_millis(5));
     }
 }

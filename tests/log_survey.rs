@@ -9,8 +9,8 @@ use std::sync::Mutex;
 
 use boxoffice::model::{Lsn, Record};
 use boxoffice::wal::{
-    BLOCK_BYTES, Bounded, FRAME_HEADER_BYTES, LogStorage, LogWriter, Part, Position, Segment,
-    SegmentIndex, Survey, WalError, recover, survey,
+    BLOCK_BYTES, Bounded, FRAME_HEADER_BYTES, LogStorage, LogWriter, Position, Segment,
+    SegmentIndex, Survey, Surveyed, WalError, recover, survey,
 };
 
 #[path = "support/log_memory.rs"]
@@ -35,12 +35,12 @@ fn two_records(frame: u32) -> [Record; 2] {
 /// The LSNs of the chain, and of what is beyond.
 fn read(log: &impl LogStorage) -> (Vec<u64>, Vec<u64>, Survey) {
     let (mut chain, mut beyond) = (Vec::new(), Vec::new());
-    let survey = survey(log, Some(IDENTITY), |part| match part {
-        Part::Chain(entry) => {
+    let survey = survey(log, Some(IDENTITY), None, |part| match part {
+        Surveyed::Chain(entry) => {
             assert_eq!(*entry.record, expired(entry.lsn.0 as u32), "a record keeps its number");
             chain.push(entry.lsn.0);
         }
-        Part::Beyond(entry) => {
+        Surveyed::Beyond(entry) => {
             assert_eq!(*entry.record, expired(entry.lsn.0 as u32), "a record keeps its number");
             beyond.push(entry.lsn.0);
         }

@@ -109,6 +109,9 @@ fn counters_agree_with_what_clients_did() {
     assert_eq!(web.post("/v1/sales/7/orders", "r-1", &body).status, 201);
     assert_eq!(web.post("/v1/sales/7/orders", "r-2", &json!({"lines": []})).status, 400);
     assert_eq!(web.get("/v1/sales/7/availability").status, 200);
+    // Neither ends the connection, so neither is a fault.
+    assert_eq!(web.get("/wp-login.php").status, 404);
+    assert_eq!(web.get("/v1/sales/7/orders").status, 405);
     let stats = peer.stats(SALE);
 
     let scraped = scrape(&server);
@@ -122,10 +125,12 @@ fn counters_agree_with_what_clients_did() {
     requests(&[("operation", "hold"), ("result", "ok")], 2);
     requests(&[("operation", "release"), ("result", "ok")], 1);
     requests(&[("operation", "stats"), ("result", "NOT_FOUND")], 1);
-    requests(&[("protocol", "http"), ("result", "BAD_REQUEST")], 1);
+    requests(&[("protocol", "http"), ("result", "BAD_REQUEST")], 2);
+    requests(&[("protocol", "http"), ("result", "NOT_FOUND")], 1);
+    assert_is(&scraped, "boxoffice_faults_total", &[], 0.0);
     requests(&[("operation", "availability"), ("protocol", "http")], 1);
-    // 4 to define and open, 20 and 1 again, 2 held, 1 released, 4 refused, 2 reads, 3 over HTTP.
-    let all = 4 + 21 + 2 + 1 + 4 + 2 + 3;
+    // 4 to define and open, 20 and 1 again, 2 held, 1 released, 4 refused, 2 reads, 5 over HTTP.
+    let all = 4 + 21 + 2 + 1 + 4 + 2 + 5;
     requests(&[], all);
     assert_is(&scraped, "boxoffice_answer_duration_seconds_count", &[], f64::from(all));
 
@@ -171,6 +176,8 @@ fn what_ends_or_goes_elsewhere_is_counted() {
     drop(peer);
     let scraped = scrape_until(&server, "the holds expired and the connections ended", |now| {
         now.sum("boxoffice_holds_expired_total", &[]) >= 8.0
+            // The stock is read before the counters are: some may have expired in between.
+            && now.sum("boxoffice_holds", &[]) < 1.0
             && now.sum("boxoffice_connections_closed_total", &[]) >= 3.0
     });
     assert_is(&scraped, "boxoffice_holds", &[], 0.0);
@@ -397,8 +404,8 @@ fn slow_requests_are_named_by_the_control_plane() {
         assert!(Instant::now() < deadline, "it was counted and not told: {scraped:#?}\n{log}");
         thread::sleep(Duration::from_millis(20));
     };
-    for part in ["WARN", "operation=\"buy\"", "shard=0", "took_ms=", "log_write_ms=", "suppressed="]
-    {
+    // On a slow disk it may be what made the sale.
+    for part in ["WARN", "operation=\"", "shard=0", "took_ms=", "log_write_ms=", "suppressed="] {
         assert!(line.contains(part), "{part} is missing: {line}");
     }
 }

@@ -1,5 +1,6 @@
 //! The snapshot format: golden bytes, and that nothing but what was written is ever read.
 
+use std::fmt::Write;
 use std::num::NonZeroU16;
 
 use boxoffice::model::snapshot::{
@@ -154,10 +155,12 @@ fn from_hex(text: &str) -> Vec<u8> {
 }
 
 fn to_hex(bytes: &[u8]) -> String {
-    let lines = bytes
-        .chunks(48)
-        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n");
-    lines.collect()
+    let mut text = String::new();
+    for line in bytes.chunks(48) {
+        line.iter().for_each(|byte| write!(text, "{byte:02x}").expect("memory takes it"));
+        text.push('\n');
+    }
+    text
 }
 
 #[test]
@@ -284,6 +287,28 @@ fn rows_that_do_not_fit_their_sale_are_refused() {
         let written = std::panic::catch_unwind(|| write(&parts));
         assert!(written.is_err(), "change {number}");
     }
+}
+
+#[test]
+fn a_comparison_sees_any_difference() {
+    let compare = |header: &SnapshotHeader, expected: Vec<Part>| {
+        let bytes = write(&parts());
+        SnapshotReader::new(&bytes[..]).expect("a header").compare(header, expected)
+    };
+    assert_eq!(compare(&HEADER, parts()).expect("it is the same"), write(&parts()).len() as u64);
+    assert!(compare(&SnapshotHeader { last_lsn: Lsn(8), ..HEADER }, parts()).is_err());
+    for at in 0..parts().len() {
+        let mut fewer = parts();
+        fewer.remove(at);
+        assert!(compare(&HEADER, fewer).is_err(), "part {at} is not expected");
+    }
+    let mut more = parts();
+    more.push(parts().remove(5));
+    assert!(compare(&HEADER, more).is_err(), "a part is missing");
+    let mut other = parts();
+    let Part::Orders(orders) = &mut other[3] else { panic!("orders come fourth") };
+    orders.rows[0].digest.0 ^= 1;
+    assert!(compare(&HEADER, other).is_err(), "a row is another one");
 }
 
 #[test]

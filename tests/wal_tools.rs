@@ -243,7 +243,7 @@ fn a_full_disk_for_the_copy_leaves_the_log_alone() {
     let ended = run(truncate);
     let is_empty = fs::read_dir(&mount).expect("it lists").next().is_none();
     let unmounted = Command::new("umount").arg(&mount).status();
-    ended.fails(ExitCode::DiskFailed, &["room", "nothing was changed"]);
+    ended.fails(ExitCode::NoRoom, &["room", "nothing was changed"]);
     assert!(is_empty, "half a copy is left");
     assert!(unmounted.is_ok_and(|status| status.success()));
     let segments = |files: Vec<(PathBuf, Vec<u8>)>| -> Vec<_> {
@@ -386,7 +386,7 @@ fn whoever_may_not_read_is_told_so() {
         fs::set_permissions(&segment, fs::Permissions::from_mode(0o000)).expect("it is closed");
     }
     let names = [segment.to_str().expect("UTF-8"), "run this as the server's user"];
-    run(verify).fails(ExitCode::Failure, &names);
+    run(verify).fails(ExitCode::Configuration, &names);
 }
 
 #[test]

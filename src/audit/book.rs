@@ -10,42 +10,44 @@ use super::buyers::{Buyer, Buyers};
 use super::report::{OrderCounts, SaleReport};
 use super::rules::{Findings, Rule};
 use super::stock::{ItemRow, Place, Stock};
+use super::trace::{Did, Trace};
 use crate::model::record::{Confirmed, Extended, Fenced, Held, Origin, Record, Restocked};
 use crate::model::sale::{HOLD_TTL_MAX, HOLD_TTL_MIN};
 use crate::model::{
-    AccountId, ItemId, Line, OrderNumber, OrderState, Quantity, SaleId, SaleState, SaleTerms,
-    ShardIndex, TimeMs,
+    AccountId, BodyDigest, ItemId, Line, OrderNumber, OrderState, Quantity, RequestId, SaleId,
+    SaleState, SaleTerms, ShardIndex, TimeMs,
 };
 
 #[derive(Debug)]
 pub(super) struct SaleBook {
-    terms: SaleTerms,
-    state: SaleState,
-    stock: Stock,
-    buyers: Buyers,
-    orders: Vec<Order>,
+    pub(super) terms: SaleTerms,
+    pub(super) state: SaleState,
+    pub(super) stock: Stock,
+    pub(super) buyers: Buyers,
+    pub(super) trace: Trace,
+    pub(super) orders: Vec<Order>,
     /// Orders whose number was not the next one.
     strays: HashMap<OrderNumber, Order>,
     last_order: OrderNumber,
-    lines: Vec<OrderLine>,
-    counts: OrderCounts,
+    pub(super) lines: Vec<OrderLine>,
+    pub(super) counts: OrderCounts,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Order {
+pub(super) struct Order {
     /// Where its lines start in the sale's list, and how many they are.
-    lines_at: usize,
-    lines: u8,
-    state: OrderState,
-    is_extended: bool,
-    buyer: Buyer,
-    expires_at: TimeMs,
+    pub(super) lines_at: usize,
+    pub(super) lines: u8,
+    pub(super) state: OrderState,
+    pub(super) is_extended: bool,
+    pub(super) buyer: Buyer,
+    pub(super) expires_at: TimeMs,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct OrderLine {
-    item: ItemRow,
-    quantity: u32,
+pub(super) struct OrderLine {
+    pub(super) item: ItemRow,
+    pub(super) quantity: u32,
 }
 
 impl SaleBook {
@@ -55,6 +57,7 @@ impl SaleBook {
             state: SaleState::Scheduled,
             stock: Stock::default(),
             buyers: Buyers::default(),
+            trace: Trace::default(),
             orders: Vec::new(),
             strays: HashMap::new(),
             last_order: OrderNumber(0),
@@ -85,12 +88,14 @@ impl SaleBook {
             Record::Held(held) => self.hold(time, held, findings),
             Record::Bought(bought) => {
                 let made = (bought.order, OrderState::Confirmed, TimeMs(0));
+                self.trace_made(bought.order, &bought.origin, TimeMs(0));
                 self.make(time, &bought.origin, made, &bought.lines, findings);
             }
             Record::Confirmed(confirmed) => self.confirm(time, confirmed, findings),
             Record::Released(released) => {
                 let order = released.order;
                 if self.change(time, &released.origin, order, OrderState::Held, findings) {
+                    self.trace_asked(&released.origin, Did::Released(order));
                     self.end(order, Place::Held, OrderState::Released, findings);
                 }
             }
@@ -98,6 +103,7 @@ impl SaleBook {
             Record::Cancelled(cancelled) => {
                 let order = cancelled.order;
                 if self.change(time, &cancelled.origin, order, OrderState::Confirmed, findings) {
+                    self.trace_asked(&cancelled.origin, Did::Cancelled(order));
                     self.cancel(order, &cancelled.lines, findings);
                 }
             }
@@ -189,6 +195,7 @@ impl SaleBook {
         }
         let operator = self.buyers.row(origin.account);
         self.buyers.use_request(operator, origin.request, None, findings);
+        self.trace_asked(origin, Did::Restocked);
         match self.stock.row(*item) {
             Some(row) => self.stock.restock(row, *by, findings),
             None => unknown_item(*item, None, findings),
@@ -198,11 +205,21 @@ impl SaleBook {
     fn fence(&mut self, fenced: &Fenced, findings: &mut Findings) {
         let buyer = self.buyer(fenced.account, None, findings);
         self.buyers.fence(buyer, fenced.request, findings);
+        self.trace.asked(fenced.request, BodyDigest(0), Did::Fenced(fenced.account));
+    }
+
+    fn trace_made(&mut self, order: OrderNumber, origin: &Origin, deadline: TimeMs) {
+        self.trace.made(order, origin.account, (origin.request, origin.digest), deadline);
+    }
+
+    fn trace_asked(&mut self, origin: &Origin, did: Did) {
+        self.trace.asked(origin.request, origin.digest, did);
     }
 
     fn hold(&mut self, time: TimeMs, held: &Held, findings: &mut Findings) {
         let (order, expires_at) = (held.order, held.expires_at);
         self.check_deadline(time, order, expires_at, findings);
+        self.trace_made(order, &held.origin, expires_at);
         self.make(time, &held.origin, (order, OrderState::Held, expires_at), &held.lines, findings);
     }
 
@@ -219,8 +236,20 @@ impl SaleBook {
         if sale_state != SaleState::Open {
             findings.add(Rule::NotOpen, Some(number), || format!("the sale is {sale_state:?}"));
         }
-        let buyer = self.buyer(origin.account, Some(number), findings);
-        self.buyers.use_request(buyer, origin.request, Some(number), findings);
+        self.load(origin.account, (number, state, expires_at), origin.request, lines, findings);
+    }
+
+    /// Enters an order as it is, whatever led there.
+    pub(super) fn load(
+        &mut self,
+        account: AccountId,
+        (number, state, expires_at): (OrderNumber, OrderState, TimeMs),
+        request: RequestId,
+        lines: &[Line],
+        findings: &mut Findings,
+    ) {
+        let buyer = self.buyer(account, Some(number), findings);
+        self.buyers.use_request(buyer, request, Some(number), findings);
         let lines_at = self.lines.len();
         let place = if state == OrderState::Held { Place::Held } else { Place::Sold };
         for line in lines {
@@ -284,12 +313,12 @@ impl SaleBook {
         self.last_order = self.last_order.max(number);
     }
 
-    fn find(&self, number: OrderNumber) -> Option<&Order> {
+    pub(super) fn find(&self, number: OrderNumber) -> Option<&Order> {
         let row = (number.0 as usize).wrapping_sub(1);
         self.orders.get(row).or_else(|| self.strays.get(&number))
     }
 
-    fn order(&mut self, number: OrderNumber) -> &mut Order {
+    pub(super) fn order(&mut self, number: OrderNumber) -> &mut Order {
         let row = (number.0 as usize).wrapping_sub(1);
         let found = self.orders.get_mut(row).or_else(|| self.strays.get_mut(&number));
         found.expect("the order was found before")
@@ -343,6 +372,7 @@ impl SaleBook {
         if !self.change(time, &confirmed.origin, number, OrderState::Held, findings) {
             return;
         }
+        self.trace_asked(&confirmed.origin, Did::Confirmed(number));
         let chosen = self.chosen(number, &confirmed.lines, findings);
         for (at, keeps) in chosen {
             let OrderLine { item, quantity } = self.lines[at];
@@ -368,6 +398,7 @@ impl SaleBook {
         if !self.change(time, &extended.origin, number, OrderState::Held, findings) {
             return;
         }
+        self.trace_asked(&extended.origin, Did::Extended(number));
         self.check_deadline(time, number, expires_at, findings);
         let order = self.order(number);
         let was_extended = order.is_extended;
@@ -481,7 +512,7 @@ impl SaleBook {
         *self.counts.of(state) += 1;
     }
 
-    fn buyer(
+    pub(super) fn buyer(
         &mut self,
         account: AccountId,
         order: Option<OrderNumber>,

@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use arrayvec::ArrayVec;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::rules::{Findings, Rule};
 use super::stock::ItemRow;
@@ -133,6 +134,44 @@ impl Buyers {
     /// What the account holds and owns over all items.
     pub(super) fn units(&self, buyer: Buyer) -> u64 {
         self.accounts[buyer as usize].units
+    }
+
+    /// How many accounts there are, and the sum of digests of what each one holds and owns: the
+    /// same in whatever order they came. The operator's is none of them.
+    pub(super) fn sums(&self) -> (usize, u128) {
+        let buyers = self.rows.iter().filter(|(id, _)| **id != words(AccountId::OPERATOR.0));
+        buyers.fold((0, 0), |(count, sum), (id, buyer)| {
+            let mut bytes = [0; 24];
+            for (place, word) in bytes.chunks_mut(4).zip(id) {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+            bytes[16..].copy_from_slice(&self.units(*buyer).to_le_bytes());
+            (count + 1, sum.wrapping_add(xxh3_128(&bytes)))
+        })
+    }
+
+    /// Fences, and units of items with a limit, above zero.
+    pub(super) fn tallies(&self) -> impl Iterator<Item = (AccountId, Option<ItemRow>, u64)> {
+        let accounts = self.accounts();
+        let fences = self.fences.iter().map(|(buyer, count)| (*buyer, None, u64::from(*count)));
+        let first = (0..).zip(&self.accounts).filter_map(|(buyer, account)| {
+            let (item, units) = account.first_item?;
+            Some((buyer, Some(item), units))
+        });
+        let more = self.more_units.iter();
+        let more = more.map(|((buyer, item), units)| (*buyer, Some(*item), *units));
+        let tallies = fences.chain(first).chain(more).filter(|(_, _, count)| *count > 0);
+        tallies.map(move |(buyer, of, count)| (accounts[buyer as usize], of, count))
+    }
+
+    /// The account in each row.
+    pub(super) fn accounts(&self) -> Vec<AccountId> {
+        let mut accounts = vec![AccountId::OPERATOR; self.accounts.len()];
+        for (id, buyer) in &self.rows {
+            let id = id.iter().rev().fold(0, |id, word| id << 32 | u128::from(*word));
+            accounts[*buyer as usize] = AccountId(id);
+        }
+        accounts
     }
 
     fn units_of(&mut self, buyer: Buyer, item: ItemRow) -> &mut u64 {

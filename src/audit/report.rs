@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::rules::{Finding, Rule};
-use crate::model::{OrderState, ShardIndex};
+use crate::model::{OrderState, SaleId, ShardIndex};
+use crate::wal::snapshot::SnapshotFile;
 use crate::wal::{Entry, LogStorage};
 
 /// How many violations are listed; all are counted.
@@ -40,6 +41,20 @@ pub struct ShardReport {
     pub torn: Option<TornReport>,
     /// Why the log could not be read to its end.
     pub failure: Option<String>,
+    /// The snapshots beside it, the oldest first.
+    pub snapshots: Vec<SnapshotReport>,
+}
+
+/// One snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotReport {
+    /// The last record inside.
+    pub lsn: u64,
+    /// Whether the audit began with it, the log before it being gone; else it was compared with
+    /// what the log says.
+    pub is_base: bool,
+    /// Why it could not be read, or not be compared.
+    pub fault: Option<String>,
 }
 
 /// What an interrupted write left behind. It was never acknowledged.
@@ -123,7 +138,7 @@ impl Report {
     /// Whether every log was read to its end and no rule is broken. A torn tail is clean.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.violation_count == 0 && self.shards.iter().all(|shard| shard.failure.is_none())
+        self.violation_count == 0 && self.shards.iter().all(ShardReport::is_whole)
     }
 
     pub(super) fn add_violation(
@@ -148,6 +163,28 @@ impl Report {
         }
     }
 
+    pub(super) fn add_snapshot_violation(
+        &mut self,
+        finding: Finding,
+        sale: SaleId,
+        file: &SnapshotFile,
+        shard: ShardIndex,
+    ) {
+        self.violation_count += 1;
+        if self.violations.len() < VIOLATIONS_LISTED_MAX {
+            self.violations.push(Violation {
+                rule: finding.rule,
+                shard: shard.0,
+                file: file.path.clone(),
+                offset: 0,
+                lsn: file.lsn.0,
+                sale: sale.0,
+                order: finding.order.map(|order| order.0),
+                what: finding.what,
+            });
+        }
+    }
+
     /// Reports shards that a log speaks of and that have no directory.
     pub(super) fn add_missing_shards(&mut self) {
         let shards = self.shards.iter().filter_map(|shard| shard.shards).max().unwrap_or(0);
@@ -163,8 +200,20 @@ impl Report {
 }
 
 impl ShardReport {
-    pub(super) const fn new(shard: ShardIndex) -> Self {
-        Self { shard: shard.0, shards: None, frames: None, records: 0, torn: None, failure: None }
+    pub(super) fn new(shard: ShardIndex) -> Self {
+        Self {
+            shard: shard.0,
+            shards: None,
+            frames: None,
+            records: 0,
+            torn: None,
+            failure: None,
+            snapshots: Vec::new(),
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.failure.is_none() && self.snapshots.iter().all(|snapshot| snapshot.fault.is_none())
     }
 }
 
@@ -200,7 +249,7 @@ impl fmt::Display for Report {
         } else if self.violation_count > 0 {
             write!(f, "NOT CLEAN: {} violations", self.violation_count)
         } else {
-            write!(f, "NOT CLEAN: a log could not be read to its end")
+            write!(f, "NOT CLEAN: a log could not be read to its end, or a snapshot not be used")
         }
     }
 }
@@ -215,6 +264,13 @@ impl fmt::Display for ShardReport {
             let file = file.display();
             write!(f, "; a write was interrupted ({file}: offset {offset}, {bytes} bytes): ")?;
             write!(f, "it was never acknowledged, and the next start removes it")?;
+        }
+        for SnapshotReport { lsn, is_base, fault } in &self.snapshots {
+            match (fault, is_base) {
+                (Some(fault), _) => write!(f, "; SNAPSHOT of LSN {lsn}: {fault}")?,
+                (None, true) => write!(f, "; from the snapshot of LSN {lsn} on")?,
+                (None, false) => write!(f, "; held against the snapshot of LSN {lsn}")?,
+            }
         }
         if let Some(failure) = &self.failure {
             write!(f, "; UNREADABLE: {failure}")?;

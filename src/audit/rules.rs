@@ -63,6 +63,10 @@ pub enum Rule {
     AfterDeadline,
     /// A hold is extended once.
     ExtendedTwice,
+    /// The rows of a snapshot agree with each other.
+    SnapshotDisagrees,
+    /// A snapshot says what the log says up to the same record.
+    SnapshotDiffers,
 }
 
 impl fmt::Display for Rule {

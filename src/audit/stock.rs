@@ -1,12 +1,12 @@
 //! The counters of a sale's items. Each movement changes two counters, and the sum is checked
 //! against the capacity after it: none is derived from the others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::report::ItemReport;
 use super::rules::{Findings, Rule};
 use crate::model::sale::{CAPACITY_MAX, ITEMS_MAX};
-use crate::model::{ItemId, ItemTerms, OrderNumber, Quantity};
+use crate::model::{ItemId, ItemTerms, OrderNumber, Price, Quantity};
 
 /// An item's place in its sale's books.
 pub(super) type ItemRow = u32;
@@ -23,6 +23,7 @@ pub(super) enum Place {
 pub(super) struct Item {
     id: ItemId,
     pub(super) account_limit: Option<Quantity>,
+    price: Price,
     capacity: i64,
     available: i64,
     held: i64,
@@ -58,10 +59,10 @@ impl Stock {
                 let what = || format!("item {id} is one more than a sale may have");
                 findings.add(Rule::TermsOutOfRange, None, what);
             }
-            let account_limit = None;
             self.items.push(Item {
                 id,
-                account_limit,
+                account_limit: None,
+                price: terms.price,
                 capacity: 0,
                 available: 0,
                 held: 0,
@@ -71,6 +72,7 @@ impl Stock {
         let item = &mut self.items[row];
         let capacity = i64::from(terms.capacity.0);
         item.account_limit = terms.account_limit;
+        item.price = terms.price;
         item.available += capacity - item.capacity;
         item.capacity = capacity;
         item.check(None, findings);
@@ -105,6 +107,39 @@ impl Stock {
         if from == Place::Available || item.sum() != item.capacity {
             item.check(Some(order), findings);
         }
+    }
+
+    /// Sets the counters of an item whose orders are not known any more.
+    pub(super) fn set(
+        &mut self,
+        id: ItemId,
+        [available, held, sold]: [i64; 3],
+        findings: &mut Findings,
+    ) {
+        let Some(row) = self.row(id) else { return };
+        let item = &mut self.items[row as usize];
+        (item.available, item.held, item.sold) = (available, held, sold);
+        item.check(None, findings);
+    }
+
+    /// Available, held and sold units of an item.
+    pub(super) fn counters(&self, id: ItemId) -> Option<[i64; 3]> {
+        let item = self.item(self.row(id)?);
+        Some([item.available, item.held, item.sold])
+    }
+
+    /// All that is known of the items, by their ids.
+    pub(super) fn facts(&self) -> BTreeMap<ItemId, (Option<Quantity>, Price, [i64; 4])> {
+        let facts = self.items.iter().map(|item| {
+            let counters = [item.capacity, item.available, item.held, item.sold];
+            (item.id, (item.account_limit, item.price, counters))
+        });
+        facts.collect()
+    }
+
+    /// The item at a row.
+    pub(super) fn id(&self, row: ItemRow) -> ItemId {
+        self.items[row as usize].id
     }
 
     pub(super) fn report(&self) -> Vec<ItemReport> {

@@ -270,6 +270,7 @@ fn refused(status: u16, answer: &[u8]) -> Failed {
     match code {
         "BAD_TOKEN" => message += "; name a file with a key of this server by --key-file",
         "FORBIDDEN" => message += "; administration takes a key with the scope `admin`",
+        "DISK_FULL" => message += "; free some space there, and repeat it",
         "OVERLOADED" => message += "; the server may still be starting: try again in a moment",
         _ => {}
     }

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
+use super::backup::{Backup, is_backup};
 use super::exit::ExitCode;
+use super::wal::logs::refused;
 use super::{Failed, print};
 use crate::audit::audit;
-use crate::server::datadir::{DataDir, DataDirError};
+use crate::server::datadir::DataDir;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The data directory of a server that is not running.
+    /// The data directory of a server that is not running, or a backup.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Print JSON.
@@ -17,17 +19,20 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What is held while the logs are read.
+#[expect(dead_code, reason = "held, not read")]
+enum Locked {
+    DataDir(DataDir),
+    Backup(Backup),
+}
+
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
-    // The lock keeps a server from writing while its logs are read.
-    let _lock = DataDir::open_existing(&args.dir).map_err(|error| {
-        let code = match &error {
-            DataDirError::InUse { .. } => ExitCode::DirectoryInUse,
-            DataDirError::NewerFormat { .. } => ExitCode::ForeignData,
-            DataDirError::BadManifest { .. } => ExitCode::DamagedLog,
-            _ => ExitCode::Configuration,
-        };
-        Failed::new(code, error)
-    })?;
+    // The lock keeps a server from writing while its logs are read, and a backup likewise.
+    let _lock = if is_backup(&args.dir) {
+        Locked::Backup(Backup::open(&args.dir)?)
+    } else {
+        Locked::DataDir(DataDir::open_existing(&args.dir).map_err(|error| refused(&error))?)
+    };
     let report = audit(&args.dir).map_err(|error| Failed::new(ExitCode::Failure, error))?;
     print(&report, args.json)?;
     if report.is_clean() {
@@ -38,5 +43,5 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
         let message = format!("the audit found {violations} violations; the report lists them");
         return Err(Failed::new(ExitCode::Violation, message));
     }
-    Err(Failed::new(ExitCode::DamagedLog, "a log could not be read to its end; see the report"))
+    Err(Failed::new(ExitCode::DamagedLog, "a log or a snapshot could not be read; see the report"))
 }

@@ -5,6 +5,7 @@
 
 mod admin;
 mod audit;
+mod backup;
 mod check_config;
 mod demo;
 mod doctor;
@@ -51,10 +52,14 @@ enum Command {
     Key(key::Args),
     /// Make and check buyers' tokens, and the keys that sign them.
     Token(token::Args),
-    /// Check the logs of a stopped server against every rule, from the logs alone.
+    /// Check the logs and snapshots of a stopped server, or a backup, against every rule.
     Audit(audit::Args),
     /// Show, judge and cut the logs of a data directory.
     Wal(wal::Args),
+    /// Copy a data directory, also of a running server; only what is new since the last time.
+    Backup(backup::BackupArgs),
+    /// Make a data directory of a backup, whole or up to a point in time.
+    Restore(backup::RestoreArgs),
     /// Sell out a sale with a real server, kill it midway, and prove that nothing went wrong.
     Demo(demo::Args),
 }
@@ -108,6 +113,8 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Token(args) => token::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Wal(args) => wal::run(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

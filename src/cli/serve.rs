@@ -5,18 +5,20 @@ use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::check_config::refuse;
 use super::exit::ExitCode;
-use super::settings::Settings;
 use super::settings::check::read_keys;
 use super::settings::flags::SettingsArgs;
+use super::settings::{RetentionChoice, Settings};
 use super::token::load_token_keys;
 use super::{Failed, end, log, print_line};
 use crate::admission::peer::{Cidr, TrustedProxies};
 use crate::admission::token::TokenRules;
 use crate::control::{self, Load, Milestone};
 use crate::runtime::{cpu, limits};
-use crate::server::config::{SHARDS_MAX, ServerConfig};
+use crate::server::config::{Retention, SHARDS_MAX, ServerConfig};
 use crate::server::credentials::Credentials;
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
@@ -92,6 +94,7 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
     let keys = keys.map_err(|problem| Failed::new(ExitCode::Configuration, problem))?;
     let token_keys = load_token_keys(&settings.token_keys)?;
     let trusted_proxies = trusted_proxies(&settings.trusted_proxies)?;
+    let retention = retention(&settings)?;
     let config = ServerConfig {
         admin: settings.admin_address(),
         data_dir: settings.data_dir,
@@ -109,6 +112,8 @@ fn server_config(settings: Settings) -> Result<ServerConfig, Failed> {
         cors_origins: settings.cors_origins,
         segment_bytes: settings.segment_bytes,
         segments_ahead: settings.segments_ahead,
+        snapshot_every: settings.snapshot_every,
+        retention,
         connections_max: connections_max(settings.connections.get())?,
         idle_timeout: settings.idle_timeout,
         request_timeout: settings.request_timeout,
@@ -127,6 +132,21 @@ fn trusted_proxies(networks: &[String]) -> Result<TrustedProxies, Failed> {
         .collect::<Result<_, _>>()
         .and_then(TrustedProxies::new)
         .map_err(|error| Failed::new(ExitCode::Configuration, error))
+}
+
+fn retention(settings: &Settings) -> Result<Retention, Failed> {
+    let refused = |problem| Err(Failed::new(ExitCode::Configuration, problem));
+    match (settings.retention, &settings.archive_dir) {
+        (RetentionChoice::Keep, None) => Ok(Retention::Keep),
+        (RetentionChoice::Delete, None) => Ok(Retention::Delete),
+        (RetentionChoice::Archive, Some(directory)) => Ok(Retention::Archive(directory.clone())),
+        (RetentionChoice::Archive, None) => {
+            refused("--retention archive needs a directory: name one with --archive-dir")
+        }
+        (_, Some(_)) => {
+            refused("--archive-dir is for --retention archive, and nothing is moved there without")
+        }
+    }
 }
 
 /// Refuses settings that do nothing without another one: who sets them relies on them.
@@ -200,13 +220,15 @@ fn failed(error: &ServerError) -> Failed {
                 ExitCode::ForeignData
             }
             DataDirError::BadManifest { .. } => ExitCode::DamagedLog,
-            DataDirError::Absent { .. }
-            | DataDirError::OtherShards { .. }
-            | DataDirError::Io { .. } => ExitCode::Configuration,
+            DataDirError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::IO) => {
+                ExitCode::CannotRead
+            }
+            DataDirError::Absent { .. } | DataDirError::Io { .. } => ExitCode::Configuration,
         },
         ServerError::Log(error) => match error {
             WalError::Damage { .. }
             | WalError::NotASegment { .. }
+            | WalError::NoSnapshot { .. }
             | WalError::MissingSegment { .. } => ExitCode::DamagedLog,
             WalError::NewerFormat { .. }
             | WalError::ForeignLog { .. }
@@ -227,5 +249,10 @@ fn failed(error: &ServerError) -> Failed {
         ServerError::LogWrite { .. } | ServerError::Prepare { .. } => ExitCode::DiskFailed,
         ServerError::Ring(_) | ServerError::System { .. } => ExitCode::Failure,
     };
-    Failed::new(code, error)
+    match code {
+        ExitCode::CannotRead => {
+            Failed::new(code, format_args!("{error}; check the disk (dmesg, smartctl)"))
+        }
+        _ => Failed::new(code, error),
+    }
 }

@@ -1,7 +1,7 @@
 //! The cold plane: one glommio executor for what is slow, rare or sequential.
 //!
-//! It starts the shards, serves administration, prepares log segments before they are needed, and
-//! stops the server on a signal. It never touches a shard's state: orders go out by mailbox,
+//! It starts the shards, serves administration, prepares log segments before they are needed, has
+//! snapshots made by a thread of its own, and stops the server on a signal. It never touches a shard's state: orders go out by mailbox,
 //! reports come in by a channel, and a bell wakes it. All that the project uses of glommio is in
 //! this module.
 
@@ -11,6 +11,7 @@ mod desk;
 pub mod metrics;
 mod reload;
 mod segments;
+pub mod snapshots;
 
 use std::cell::RefCell;
 use std::io;
@@ -30,6 +31,7 @@ use self::metrics::{Scraped, Scraper};
 pub use self::reload::Load;
 use self::reload::Reloader;
 use self::segments::{Plan, Preparer};
+use self::snapshots::Snapshotter;
 use crate::model::ShardIndex;
 use crate::runtime::Outbox;
 use crate::server::ServerError;
@@ -103,7 +105,9 @@ async fn run(
     let starting = Starting::spawn(Arc::clone(&config), opened, reports_sender, ringer()?, fatal)?;
     let (shards, data_dir) = (Vec::new(), None);
     let reloader = Reloader::new(load, reload);
-    let mut plane = Plane { config, desk, scraper, reports, shards, data_dir, reloader, busy: 0 };
+    let snapshotter = None;
+    let mut plane =
+        Plane { config, desk, scraper, reports, shards, snapshotter, data_dir, reloader, busy: 0 };
     let mut starting = Some(starting);
     loop {
         bell.heard().await.map_err(ServerError::system("listen to the control plane's bell"))?;
@@ -111,7 +115,7 @@ async fn run(
         if let Some(started) = starting.as_ref().and_then(Starting::poll) {
             let started = started?;
             announce(Milestone::Serving(&started));
-            plane.take_over(started, fatal);
+            plane.take_over(started, fatal)?;
             starting = None;
         }
         plane.take_reports();
@@ -184,6 +188,7 @@ struct Plane {
     scraper: Rc<Scraper>,
     reports: Receiver<Report>,
     shards: Vec<Shard>,
+    snapshotter: Option<Snapshotter>,
     /// Locked until the last shard has ended.
     data_dir: Option<DataDir>,
     reloader: Reloader,
@@ -198,12 +203,15 @@ struct Shard {
 }
 
 impl Plane {
-    fn take_over(&mut self, started: Started, fatal: Fatal) {
+    fn take_over(&mut self, started: Started, fatal: Fatal) -> Result<(), ServerError> {
         let plan = Plan {
             segment_bytes: self.config.segment_bytes,
             ahead: u64::from(self.config.segments_ahead.get()),
             shards: started.data_dir.shards(),
         };
+        let logs = started.shards.iter().map(|shard| (&shard.log, &shard.metrics));
+        self.snapshotter = Snapshotter::start(&self.config, logs)
+            .map_err(ServerError::system("start a thread"))?;
         let mut scraped = Vec::new();
         for StartedShard { index, orders, thread, log, metrics } in started.shards {
             let orders = Rc::new(RefCell::new(orders));
@@ -216,6 +224,7 @@ impl Plane {
         self.busy = self.shards.len();
         self.desk.open(self.shards.iter().map(|shard| Rc::clone(&shard.orders)));
         self.scraper.open(scraped);
+        Ok(())
     }
 
     fn take_reports(&mut self) {
@@ -223,6 +232,9 @@ impl Plane {
             match report {
                 Report::SegmentReached(shard, segment) => {
                     self.preparer(shard).reached(segment);
+                    if let Some(snapshotter) = &self.snapshotter {
+                        snapshotter.reached(shard, segment);
+                    }
                 }
                 Report::Starved(shard) => self.preparer(shard).starved(),
                 Report::CredentialsTaken => self.reloader.taken(),
@@ -264,6 +276,9 @@ impl Plane {
         }
         for shard in self.shards {
             shard.thread.join().expect("a shard's panic ends the process");
+        }
+        if let Some(snapshotter) = self.snapshotter {
+            snapshotter.stop();
         }
     }
 }

@@ -1,33 +1,41 @@
 //! Preparing log segments before a shard needs them, and watching what the disk has left.
 //!
+//! ```text
+//! N.wal …      prepared: zero-filled, durable, open on the shard
+//! M.wal.tmp …  secured: allocated behind them, for as much as live holds need
+//! free         what the disk has left for this log
+//! ```
+//!
 //! The first segment behind the written one is prepared at once. Those behind it are a pool for
 //! a rush: filled while the shard is quiet, or once a rush has used most of it up. Where a segment
-//! cannot be prepared it is tried again every second. The shard is told how many more segments it
-//! can count on, and refuses new stock in time (see `server::fullness`).
+//! cannot be prepared it is tried again every second. The shard is told what there is beyond the
+//! prepared segments, and refuses new stock in time (see `server::fullness`).
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU16;
+use std::ops::Range;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
 use glommio::channels::local_channel::{LocalReceiver, LocalSender, new_unbounded};
-use glommio::io::{Directory, DmaFile};
+use glommio::io::{Directory, DmaFile, OpenOptions};
 use glommio::timer::sleep;
 
 use super::{Fatal, Orders};
 use crate::model::Lsn;
 use crate::runtime::file::open_direct;
-use crate::server::ServerError;
 use crate::server::metrics::ShardMetrics;
 use crate::server::shard::Order;
-use crate::server::space::LogSpace;
+use crate::server::space::{LogSpace, secured_segments};
 use crate::server::start::StartedLog;
+use crate::server::{Beyond, ServerError};
 use crate::wal::{
-    Segment, SegmentHeader, SegmentIndex, preparation_path, segment_path, segment_room,
+    BLOCK_BYTES, Segment, SegmentHeader, SegmentIndex, preparation_path, segment_path, segment_room,
 };
 
 /// Zeros that are written at once. Log writes share the disk, and wait behind a long one.
@@ -73,14 +81,16 @@ struct State {
     current: Cell<SegmentIndex>,
     /// The segment to prepare next.
     next: Cell<SegmentIndex>,
-    /// Whether the segment that is being prepared has all the space that it needs.
-    is_secured: Cell<bool>,
+    /// Segments from `next` on that have all their space on the disk.
+    secured: Cell<u64>,
+    /// Whether the next segment is being made.
+    is_preparing: Cell<bool>,
     /// Why the last preparation failed.
     failure: RefCell<Option<(SegmentIndex, io::Error)>>,
     /// Whether the shard has no segment to write to.
     is_starved: Cell<bool>,
-    /// How many more segments the shard believes in.
-    promised: Cell<Option<u64>>,
+    /// What the shard believes that there is.
+    told: Cell<Option<Beyond>>,
     /// The last record when the disk was last looked at.
     seen_lsn: Cell<Lsn>,
     is_quiet: Cell<bool>,
@@ -98,19 +108,23 @@ impl Preparer {
         fatal: Fatal,
     ) -> Self {
         let (reached, receiver) = new_unbounded();
+        let next = SegmentIndex(log.current.0 + 1 + log.ahead as u64);
+        let secured = secured_segments(&log.directory, next, plan.segment_bytes);
+        remove_strays(&log.directory, next.0..next.0 + secured);
         let state = Rc::new(State {
             current: Cell::new(log.current),
-            next: Cell::new(SegmentIndex(log.current.0 + 1 + log.ahead as u64)),
+            next: Cell::new(next),
             seen_lsn: Cell::new(Lsn(metrics.appended_lsn.value())),
             log,
             metrics,
             orders,
             plan,
             fatal,
-            is_secured: Cell::new(false),
+            secured: Cell::new(secured),
+            is_preparing: Cell::new(false),
             failure: RefCell::new(None),
             is_starved: Cell::new(false),
-            promised: Cell::new(None),
+            told: Cell::new(None),
             is_quiet: Cell::new(true),
             was_full: Cell::new(false),
         });
@@ -160,23 +174,28 @@ impl State {
         is_time && self.space().map_or(ahead == 0, |space| space.wants_more(ahead, self.plan.ahead))
     }
 
+    fn segment(&self, index: u64) -> Segment {
+        Segment { index: SegmentIndex(index), bytes: self.plan.segment_bytes }
+    }
+
     fn hand_over(&self, segment: Segment, file: File) {
         if self.failure.take().is_some() {
             tracing::info!(shard = self.log.identity.shard.0, "log segments are prepared again");
         }
         self.is_starved.set(false);
-        self.is_secured.set(false);
         let mut orders = self.orders.borrow_mut();
         let pushed = orders.push(Order::Segment(segment, file));
         pushed.expect("a shard takes its orders every turn");
         orders.wake();
-        // The shard takes it off what it was promised, too.
-        self.promised.set(self.promised.get().map(|promised| promised.saturating_sub(1)));
+        drop(orders);
+        self.secured.set(self.secured.get().saturating_sub(1));
         self.next.set(segment.index.next());
+        // The shard has taken it off what there was beyond; from where is its own affair.
+        self.told.set(None);
+        self.tell();
     }
 
     fn fail(&self, segment: SegmentIndex, error: io::Error) {
-        self.is_secured.set(false);
         if self.failure.replace(Some((segment, error))).is_none() {
             let failure = self.failure.borrow();
             tracing::error!(
@@ -191,23 +210,46 @@ impl State {
         self.tell();
     }
 
-    /// Tells the shard how many more segments it can count on, where that has changed.
+    /// Tells the shard what there is beyond its prepared segments, where that has changed.
     fn tell(&self) {
-        let secured = u64::from(self.is_secured.get());
-        let segments = if self.failure.borrow().is_some() {
-            0
+        let room = segment_room(self.segment(self.next.get().0));
+        let free = self.space().map_or(0, |space| space.segments());
+        let beyond = if self.failure.borrow().is_some() {
+            // What cannot be prepared is of no use, whatever the disk says of itself.
+            Beyond::default()
         } else {
-            self.space().map_or(0, |space| space.segments()) + secured
+            Beyond { secured: self.secured.get() * room, free: free.saturating_mul(room) }
         };
-        if self.promised.get() == Some(segments) {
+        if self.told.get() == Some(beyond) {
             return;
         }
-        let room = segment_room(Segment { index: self.next.get(), bytes: self.plan.segment_bytes });
         let mut orders = self.orders.borrow_mut();
         // A full mailbox is tried again with the next look.
-        if orders.push(Order::Space { blocks: segments.saturating_mul(room) }).is_ok() {
-            self.promised.set(Some(segments));
+        if orders.push(Order::Space(beyond)).is_ok() {
+            self.told.set(Some(beyond));
             orders.wake();
+        }
+    }
+
+    /// Allocates segments until everything that is kept for live holds has its place on the disk.
+    async fn secure(&self) {
+        let room_bytes = segment_room(self.segment(0)) * BLOCK_BYTES as u64;
+        loop {
+            let there = self.metrics.prepared_bytes.value() + self.secured.get() * room_bytes;
+            let is_enough = there >= self.metrics.reserved_bytes.value();
+            let has_room = self.space().is_ok_and(|space| space.segments() > 0);
+            // The one that is being made secures itself.
+            let is_busy = self.is_preparing.get() && self.secured.get() == 0;
+            if is_enough || !has_room || is_busy {
+                return;
+            }
+            let segment = self.segment(self.next.get().0 + self.secured.get());
+            let path = preparation_path(&self.log.directory, segment.index);
+            if let Err(error) = allocate(&path, segment.bytes).await {
+                tracing::warn!(shard = self.log.identity.shard.0, %error, "cannot secure room");
+                return;
+            }
+            self.secured.set(segment.index.0 + 1 - self.next.get().0);
         }
     }
 
@@ -233,11 +275,29 @@ impl State {
     }
 }
 
+/// Removes what an earlier run has left that is none of these secured segments: half-made ones,
+/// and those of another size.
+fn remove_strays(directory: &Path, secured: Range<u64>) {
+    let kept: Vec<_> =
+        secured.map(|index| preparation_path(directory, SegmentIndex(index))).collect();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_preparation = path.to_str().is_some_and(|path| path.ends_with(".wal.tmp"));
+        if is_preparation && !kept.contains(&path) {
+            // One that stays takes room until its turn comes.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 async fn keep_ahead(state: Rc<State>, reached: LocalReceiver<()>) {
     loop {
         if state.wants_more() {
-            let segment = Segment { index: state.next.get(), bytes: state.plan.segment_bytes };
-            match prepare(&state, segment).await {
+            let segment = state.segment(state.next.get().0);
+            state.is_preparing.set(true);
+            let prepared = prepare(&state, segment).await;
+            state.is_preparing.set(false);
+            match prepared {
                 Ok(file) => state.hand_over(segment, file),
                 Err(error) => {
                     state.fail(segment.index, error);
@@ -246,6 +306,8 @@ async fn keep_ahead(state: Rc<State>, reached: LocalReceiver<()>) {
             }
             continue;
         }
+        // What failed before is not wanted any more, or was made meanwhile.
+        state.failure.take();
         let told = async { reached.recv().await.is_some() };
         let later = async {
             sleep(LOOK_PAUSE).await;
@@ -259,6 +321,7 @@ async fn keep_ahead(state: Rc<State>, reached: LocalReceiver<()>) {
 
 async fn watch(state: Rc<State>) {
     loop {
+        state.secure().await;
         state.look();
         sleep(LOOK_PAUSE).await;
     }
@@ -269,7 +332,11 @@ async fn prepare(state: &State, segment: Segment) -> io::Result<File> {
     let log = &state.log;
     let temporary = preparation_path(&log.directory, segment.index);
     let path = segment_path(&log.directory, segment.index);
-    let file = DmaFile::create(&temporary).await?;
+    if state.secured.get() == 0 {
+        allocate(&temporary, segment.bytes).await?;
+        state.secured.set(1);
+    }
+    let file = OpenOptions::new().write(true).dma_open(&temporary).await?;
     let filled = fill(&file, state, segment).await;
     let synced = match filled {
         Ok(()) => file.fdatasync().await.map_err(io::Error::from),
@@ -277,7 +344,8 @@ async fn prepare(state: &State, segment: Segment) -> io::Result<File> {
     };
     file.close().await?;
     if let Err(error) = synced {
-        // The space that a half-made segment takes may be what is missing.
+        // Made anew from nothing: nobody knows what a failed write has left.
+        state.secured.set(0);
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
@@ -288,9 +356,20 @@ async fn prepare(state: &State, segment: Segment) -> io::Result<File> {
     open_direct(&path, log.sync)
 }
 
+/// Makes a file that has all its space on the disk, and nothing in it.
+async fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = DmaFile::create(path).await?;
+    let allocated = file.pre_allocate(bytes, false).await;
+    file.close().await?;
+    if let Err(error) = allocated {
+        // The space that a half-made segment takes may be what is missing.
+        let _ = std::fs::remove_file(path);
+        return Err(error.into());
+    }
+    Ok(())
+}
+
 async fn fill(file: &DmaFile, state: &State, segment: Segment) -> io::Result<()> {
-    file.pre_allocate(segment.bytes, false).await?;
-    state.is_secured.set(true);
     let mut zeros = file.alloc_dma_buffer(CHUNK_BYTES);
     zeros.as_bytes_mut().fill(0);
     let zeros = Rc::new(zeros);

@@ -11,7 +11,7 @@
 //! ```
 
 use super::arena::Arena;
-use super::index::{ROW_MAX, RowIndex, Touched};
+use super::index::{Aim, Entry, ROW_MAX, RowIndex};
 use super::stock::ItemRow;
 use crate::model::lines::LINES_MAX;
 use crate::model::sale::ITEMS_MAX;
@@ -32,6 +32,11 @@ impl TallyKey {
     pub(super) const fn item(item: ItemRow) -> Self {
         Self(item)
     }
+
+    /// The item whose units are counted; `None` of fences.
+    pub(super) const fn as_item(self) -> Option<ItemRow> {
+        if self.0 == Self::FENCES.0 { None } else { Some(self.0) }
+    }
 }
 
 const IS_LIST: u32 = 1 << 31;
@@ -40,10 +45,10 @@ const INLINE_COUNT_MAX: u32 = (1 << INLINE_COUNT_BITS) - 1;
 const _: () = assert!(ITEMS_MAX <= 1 << (31 - INLINE_COUNT_BITS));
 
 /// Accounts that a sale has at most; a number behind them stands for the operator.
-const ACCOUNTS_MAX: u32 = ROW_MAX;
+pub(super) const ACCOUNTS_MAX: u32 = ROW_MAX;
 
 /// Tallies that a sale has at most, less those of one more order and of the row before it.
-const TALLIES_MAX: u32 = !IS_LIST - LINES_MAX as u32 - 1;
+pub(super) const TALLIES_MAX: u32 = !IS_LIST - LINES_MAX as u32 - 1;
 
 /// The end of a list of tallies; as a row's tally, a list without an entry.
 const END: u32 = u32::MAX;
@@ -95,16 +100,41 @@ impl Accounts {
         if has_room { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
-    /// Reads where a search for this hash starts, so that it is in the cache.
+    /// Adds an account that [`Self::set_index`] makes findable.
     #[inline]
-    pub(super) fn touch(&self, hash: u32) -> Touched {
-        self.index.touch(hash)
+    pub(super) fn load(&mut self, id: AccountId, units: u32) -> AccountIndex {
+        self.rows.push(AccountRow { id: halves(id), units, tally: 0 })
     }
 
-    /// Reads where that search goes on.
+    /// Makes all accounts findable at once.
+    pub(super) fn set_index(&mut self, entries: Vec<Entry>) {
+        self.index = RowIndex::build(entries);
+    }
+
+    /// The tallies of an account that are not zero, in no order.
+    pub(super) fn tallies(&self, account: AccountIndex) -> impl Iterator<Item = (TallyKey, u32)> {
+        let tally = self.rows.at(account).tally;
+        let is_list = tally & IS_LIST != 0;
+        let single = (!is_list).then(|| inline(tally));
+        let mut at = if is_list { list_start(tally) } else { END };
+        let listed = std::iter::from_fn(move || {
+            let row = (at != END).then(|| self.tallies.at(at))?;
+            at = row.next;
+            Some((row.key, row.count))
+        });
+        single.into_iter().chain(listed).filter(|&(_, count)| count > 0)
+    }
+
+    /// The search that is going to be made for this hash.
     #[inline]
-    pub(super) fn touch_overflow(&self, touched: Touched) -> u32 {
-        self.index.touch_overflow(touched)
+    pub(super) fn aim(&self, hash: u32) -> Aim<'_> {
+        Aim::new(&self.index, hash)
+    }
+
+    /// Reads a row that may be there, of which the value says nothing.
+    #[inline]
+    pub(super) fn touch(&self, account: AccountIndex) -> u32 {
+        self.rows.at(account).units
     }
 
     /// The account with this id and the hash of it.
@@ -114,14 +144,12 @@ impl Accounts {
         self.index.find(hash, |row| self.rows.at(row).id == id)
     }
 
-    /// The account with this id and the hash of it, made where it is new.
+    /// Adds the account with this id, of which there is none, and the hash of it.
     #[inline]
-    pub(super) fn find_or_add(&mut self, hash: u32, id: AccountId) -> AccountIndex {
-        let (id, next) = (halves(id), self.rows.len());
-        let rows = &self.rows;
-        self.index
-            .find_or_insert(hash, next, |row| rows.at(row).id == id)
-            .unwrap_or_else(|| self.rows.push(AccountRow { id, units: 0, tally: 0 }))
+    pub(super) fn add(&mut self, hash: u32, id: AccountId) -> AccountIndex {
+        let row = self.rows.push(AccountRow { id: halves(id), units: 0, tally: 0 });
+        self.index.insert(hash, row);
+        row
     }
 
     pub(super) fn id(&self, account: AccountIndex) -> AccountId {
@@ -241,10 +269,10 @@ mod tests {
         let ids = [AccountId(1), AccountId(1 << 64), AccountId(u128::MAX)];
         for (row, id) in ids.into_iter().enumerate() {
             assert_eq!(accounts.find(7, id), None);
-            assert_eq!(accounts.find_or_add(7, id), row as u32);
+            assert_eq!(accounts.add(7, id), row as u32);
         }
         for (row, id) in ids.into_iter().enumerate() {
-            assert_eq!(accounts.find_or_add(7, id), row as u32);
+            assert_eq!(accounts.find(7, id), Some(row as u32));
             assert_eq!(accounts.id(row as u32), id);
         }
         assert_eq!(accounts.len(), 3);
@@ -253,7 +281,7 @@ mod tests {
     #[test]
     fn tallies_overflow_from_the_row_into_a_list() {
         let mut accounts = Accounts::new();
-        let account = accounts.find_or_add(1, AccountId(9));
+        let account = accounts.add(1, AccountId(9));
         let last_item = TallyKey::item(ITEMS_MAX as ItemRow - 1);
         let keys = [last_item, TallyKey::item(0), TallyKey::FENCES];
         for (at, key) in keys.into_iter().enumerate() {
@@ -269,7 +297,7 @@ mod tests {
     #[test]
     fn a_tally_in_the_row_is_used_again() {
         let mut accounts = Accounts::new();
-        let account = accounts.find_or_add(1, AccountId(9));
+        let account = accounts.add(1, AccountId(9));
         for item in 0..9 {
             accounts.add_tally(account, TallyKey::item(item), INLINE_COUNT_MAX);
             accounts.subtract_tally(account, TallyKey::item(item), INLINE_COUNT_MAX);
@@ -284,7 +312,7 @@ mod tests {
     #[should_panic(expected = "no unit comes back twice")]
     fn units_below_zero_end_the_process() {
         let mut accounts = Accounts::new();
-        let account = accounts.find_or_add(1, AccountId(9));
+        let account = accounts.add(1, AccountId(9));
         accounts.subtract_units(account, 1);
     }
 }

@@ -4,36 +4,19 @@
 //! code. A record that does not fit the state means a broken log or a broken engine, and ends the
 //! process with what is wrong.
 
-use super::Engine;
 use super::accounts::{AccountIndex, TallyKey};
 use super::orders::{NewOrder, StockLine, StockLines};
 use super::requests::Effect;
 use super::sale::Sale;
+use super::{Engine, Search};
 use crate::canary::{Canary, planted};
 use crate::model::record::{
     Bought, Cancelled, Confirmed, Expired, Extended, Fenced, Held, ItemDefined, Origin, Record,
     RecordLines, Released, Restocked, SaleDefined, SaleStateSet,
 };
-use crate::model::{BodyDigest, OrderNumber, OrderState, SaleId, SaleState, SaleTerms};
+use crate::model::{BodyDigest, OrderNumber, OrderState, SaleId, SaleState};
 
 impl Engine {
-    /// Carries out a record that is read back from the log, as [`Self::apply`] does, and frees
-    /// what it left behind.
-    ///
-    /// # Panics
-    ///
-    /// As [`Self::apply`].
-    pub fn replay(&mut self, record: &Record) {
-        match record {
-            Record::SaleDefined(defined) if planted(Canary::ForgetLimitOnReplay) => {
-                let terms = SaleTerms { account_limit: None, ..defined.terms };
-                self.apply_sale_defined(&SaleDefined { terms, ..*defined });
-            }
-            _ => self.apply(record),
-        }
-        self.reclaim();
-    }
-
     /// Carries a record out.
     ///
     /// # Panics
@@ -41,13 +24,15 @@ impl Engine {
     /// Where the record does not fit: an unknown sale or order, an order number out of turn, units
     /// that are not there. Capacity is conserved after every record, or the process ends.
     pub fn apply(&mut self, record: &Record) {
+        // Whatever a record changes, what was found before it counts for it alone.
+        let search = self.last_search.take();
         match record {
             Record::SaleDefined(defined) => self.apply_sale_defined(defined),
             Record::ItemDefined(defined) => self.apply_item_defined(defined),
             Record::Restocked(restocked) => self.apply_restocked(restocked),
             Record::SaleStateSet(set) => self.apply_sale_state_set(set),
-            Record::Held(held) => self.apply_held(held),
-            Record::Bought(bought) => self.apply_bought(bought),
+            Record::Held(held) => self.apply_held(held, search),
+            Record::Bought(bought) => self.apply_bought(bought, search),
             Record::Confirmed(confirmed) => self.apply_confirmed(confirmed),
             Record::Released(released) => self.apply_released(released),
             Record::Extended(extended) => self.apply_extended(extended),
@@ -58,7 +43,7 @@ impl Engine {
         }
     }
 
-    fn apply_sale_defined(&mut self, defined: &SaleDefined) {
+    pub(super) fn apply_sale_defined(&mut self, defined: &SaleDefined) {
         let SaleDefined { sale, terms } = *defined;
         if let Some(row) = self.find_sale(sale) {
             let sale = &mut self.sales[row as usize];
@@ -66,12 +51,17 @@ impl Engine {
             assert!(sale.orders.len() == 0, "the terms of a sale with orders are fixed");
             sale.terms = terms;
         } else {
-            let row = self.sales.len() as u32;
-            self.sale_index.insert(self.hash.sale(sale), row);
-            let place = self.by_id.partition_point(|&(id, _)| id < sale);
-            self.by_id.insert(place, (sale, row));
-            self.sales.push(Sale::new(sale, terms));
+            self.add_sale(Sale::new(sale, terms));
         }
+    }
+
+    /// Adds a sale whose id is new.
+    pub(super) fn add_sale(&mut self, sale: Sale) {
+        let row = self.sales.len() as u32;
+        self.sale_index.insert(self.hash.sale(sale.id), row);
+        let place = self.by_id.partition_point(|&(id, _)| id < sale.id);
+        self.by_id.insert(place, (sale.id, row));
+        self.sales.push(sale);
     }
 
     fn apply_sale_state_set(&mut self, set: &SaleStateSet) {
@@ -94,13 +84,13 @@ impl Engine {
         sale.requests.add(hash, origin.request, origin.digest, Effect::Restocked);
     }
 
-    fn apply_held(&mut self, held: &Held) {
+    fn apply_held(&mut self, held: &Held, search: Option<Search>) {
         let Held { origin, order, expires_at, ref lines } = *held;
         let sale_row = self.sale_row(origin.sale);
         let mut places = StockLines::new();
         put_stock_lines(&self.sales[sale_row], lines, &mut places);
         let lines = &places;
-        let new = self.new_order(sale_row, &origin, order, lines);
+        let new = self.new_order((sale_row, search), &origin, order, lines);
         let sale = &mut self.sales[sale_row];
         for line in lines {
             sale.items.at_mut(line.item).hold(line.quantity);
@@ -108,13 +98,13 @@ impl Engine {
         sale.orders.add_held(&new, expires_at, sale_row as u32, &mut self.wheel);
     }
 
-    fn apply_bought(&mut self, bought: &Bought) {
+    fn apply_bought(&mut self, bought: &Bought, search: Option<Search>) {
         let Bought { origin, order, ref lines, .. } = *bought;
         let sale_row = self.sale_row(origin.sale);
         let mut places = StockLines::new();
         put_stock_lines(&self.sales[sale_row], lines, &mut places);
         let lines = &places;
-        let new = self.new_order(sale_row, &origin, order, lines);
+        let new = self.new_order((sale_row, search), &origin, order, lines);
         let sale = &mut self.sales[sale_row];
         for line in lines {
             sale.items.at_mut(line.item).sell(line.quantity);
@@ -126,17 +116,20 @@ impl Engine {
     #[inline]
     fn new_order<'a>(
         &mut self,
-        sale_row: usize,
+        (sale_row, search): (usize, Option<Search>),
         origin: &Origin,
         order: OrderNumber,
         lines: &'a StockLines,
     ) -> NewOrder<'a> {
-        let Origin { account, request, digest, .. } = *origin;
-        let account_hash = self.hash.account(account);
-        let request_hash = self.hash.request(account, request);
+        let Origin { request, digest, .. } = *origin;
+        let intent = origin.intent();
+        let found = search.filter(|search| search.intent == intent);
+        let search = found.unwrap_or_else(|| self.search(&self.sales[sale_row], intent));
+        let request_hash = self.hash.request(intent.account, request);
         let sale = &mut self.sales[sale_row];
         assert!(order == sale.orders.next_number(), "orders are numbered densely");
-        let account = sale.accounts.find_or_add(account_hash, account);
+        let Search { account_hash, account, .. } = search;
+        let account = account.unwrap_or_else(|| sale.accounts.add(account_hash, intent.account));
         sale.charge(account, lines);
         sale.requests.add_order(request_hash, sale.orders.len());
         NewOrder { account, request, digest, lines }
@@ -228,7 +221,8 @@ impl Engine {
         let account_hash = self.hash.account(account);
         let hash = self.hash.request(account, request);
         let sale = self.sale_mut(sale);
-        let account = sale.accounts.find_or_add(account_hash, account);
+        let found = sale.accounts.find(account_hash, account);
+        let account = found.unwrap_or_else(|| sale.accounts.add(account_hash, account));
         sale.accounts.add_tally(account, TallyKey::FENCES, 1);
         sale.requests.add(hash, request, BodyDigest(0), Effect::Fenced(account));
     }

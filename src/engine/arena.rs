@@ -9,8 +9,11 @@
 /// How many bytes one whole chunk has, up to the rest that is smaller than a row.
 const CHUNK_BYTES: usize = 2 << 20;
 
-/// Rows that the first chunk begins with.
+/// Rows that the first chunk begins with, unless they are large.
 const FIRST_ROWS: usize = 4;
+
+/// Bytes that it begins with at most, but for one row.
+const FIRST_BYTES: usize = 4096;
 
 /// Rows of `T`, numbered from 0.
 pub(super) struct Arena<T> {
@@ -67,7 +70,10 @@ impl<T> Arena<T> {
     fn add_room(&mut self) {
         let whole = Self::CHUNK_ROWS as usize;
         match self.chunks.as_mut_slice() {
-            [] => self.chunks.push(Vec::with_capacity(FIRST_ROWS.min(whole))),
+            [] => {
+                let rows = FIRST_ROWS.min(FIRST_BYTES / size_of::<T>()).clamp(1, whole);
+                self.chunks.push(Vec::with_capacity(rows));
+            }
             [first] if first.len() < whole => {
                 first.reserve_exact(first.len().min(whole - first.len()));
             }

@@ -14,7 +14,9 @@
 //! | `prepare` | warms the caches for requests that are about to be decided |
 //! | `limits` | the purchase rules, one function each |
 //! | `apply` | carries records out |
+//! | `replay` | carries the records of a log out, some together |
 //! | `archive` | forgets a closed sale, and frees its memory a little at a time |
+//! | `export`, `import` | the whole state, as rows that know no index, and back |
 //! | `query` | what a reader sees of one sale |
 //! | `listing` | what a reader sees page by page |
 //! | `sale` | one sale: terms, state, and the tables below |
@@ -41,7 +43,9 @@ mod apply;
 mod archive;
 mod arena;
 mod digest;
+mod export;
 mod hash;
+mod import;
 mod index;
 mod limits;
 mod listing;
@@ -50,6 +54,7 @@ mod payment;
 mod prepare;
 mod purchase;
 mod query;
+mod replay;
 mod requests;
 mod sale;
 mod stock;
@@ -58,8 +63,9 @@ mod wheel;
 use std::cell::Cell;
 
 use crate::model::record::{Expired, Record};
-use crate::model::{Command, OrderNumber, Outcome, Refusal, SaleId, TimeMs};
+use crate::model::{Command, Intent, OrderNumber, Outcome, Refusal, SaleId, TimeMs};
 
+use accounts::AccountIndex;
 use archive::Garbage;
 use hash::IdHash;
 use index::RowIndex;
@@ -67,9 +73,11 @@ use sale::Sale;
 use wheel::Wheel;
 
 pub use hash::HashSeed;
+pub use import::{ImportError, Importer};
 pub use limits::{FENCES_PER_ACCOUNT_MAX, SALES_MAX};
 pub use listing::ORDERS_SCANNED_MAX;
 pub use query::OrderRef;
+pub use replay::Replay;
 
 /// All sales of one shard. See the module.
 pub struct Engine {
@@ -83,6 +91,16 @@ pub struct Engine {
     garbage: Garbage,
     /// The row of the sale that was asked for last: on-sales come one at a time.
     last_sale: Cell<u32>,
+    /// What the last decision found, until the next record is applied: mostly its own.
+    last_search: Cell<Option<Search>>,
+}
+
+/// What a search for a request's buyer found.
+#[derive(Clone, Copy)]
+struct Search {
+    intent: Intent,
+    account_hash: u32,
+    account: Option<AccountIndex>,
 }
 
 /// What became of a command that was not refused.
@@ -107,6 +125,7 @@ impl Engine {
             by_id: Vec::new(),
             garbage: Garbage::new(),
             last_sale: Cell::new(0),
+            last_search: Cell::new(None),
         }
     }
 

@@ -137,6 +137,15 @@ pub(super) struct NewOrder<'a> {
     pub(super) lines: &'a StockLines,
 }
 
+/// The hold that an order began as.
+#[derive(Clone, Copy)]
+pub(super) struct Hold {
+    /// The deadline that it was made with.
+    pub(super) made_with: TimeMs,
+    /// The deadline that it was extended to.
+    pub(super) extended_to: Option<TimeMs>,
+}
+
 /// See the module.
 pub(super) struct Orders {
     rows: Arena<OrderRow>,
@@ -220,6 +229,36 @@ impl Orders {
         self.totals[state_place(OrderState::Confirmed)] += 1;
     }
 
+    /// Adds an order in any state, as a snapshot has it; without a hold it was bought at once.
+    #[inline]
+    pub(super) fn load(
+        &mut self,
+        new: &NewOrder<'_>,
+        state: OrderState,
+        hold: Option<Hold>,
+        sale: u32,
+        wheel: &mut Wheel,
+    ) {
+        let Some(Hold { made_with, extended_to }) = hold else {
+            let row = self.add(new, BOUGHT);
+            self.change_state(row, state);
+            return;
+        };
+        let row = self.add(new, if extended_to.is_some() { EXTENDED } else { 0 });
+        let when = extended_to.map_or(made_with.0, |extended_to| {
+            let order = OrderNumber(row + 1);
+            self.extensions.push(Extension { order, made_with, extended_to }).into()
+        });
+        let when = if state == OrderState::Held {
+            let deadline = extended_to.unwrap_or(made_with);
+            wheel.start(deadline.0, when, Due { sale, order: row }).into()
+        } else {
+            when
+        };
+        self.rows.at_mut(row).set_when(when);
+        self.change_state(row, state);
+    }
+
     #[inline]
     fn add(&mut self, new: &NewOrder<'_>, flags: u16) -> u32 {
         assert!(self.rows.len() < ORDERS_MAX, "a sale has at most {ORDERS_MAX} orders");
@@ -293,6 +332,15 @@ impl Orders {
             _ => order.when(),
         };
         if order.is_extended() { self.extensions.at(when as u32).made_with } else { TimeMs(when) }
+    }
+
+    /// The row of an order's extension; `None` of one that was not extended.
+    pub(super) fn extension_row(order: &OrderRow, wheel: &Wheel) -> Option<u32> {
+        let when = match order.state() {
+            OrderState::Held => wheel.kept(order.when() as u32),
+            _ => order.when(),
+        };
+        order.is_extended().then_some(when as u32)
     }
 
     /// Extends a held order and returns the row of the extension.

@@ -9,16 +9,19 @@ use std::hint::black_box;
 use arrayvec::ArrayVec;
 
 use super::Engine;
-use crate::model::Intent;
+use super::index::Aim;
+use super::sale::Sale;
+use crate::model::{Intent, Record};
 
-/// Requests whose reads are issued together: about what a core can have under way.
-const TOGETHER: usize = 16;
+/// Requests whose reads are issued together. A core has some twenty misses under way, and what
+/// was read for this many stays in the fastest cache until it is used.
+pub(super) const TOGETHER: usize = 64;
 
 /// Where one request will look.
-struct Places {
-    sale: u32,
-    account_hash: u32,
-    request_hash: u32,
+struct Places<'a> {
+    sale: &'a Sale,
+    account: Aim<'a>,
+    request: Aim<'a>,
 }
 
 impl Engine {
@@ -26,47 +29,63 @@ impl Engine {
     /// finds it in the cache. Changes nothing and decides nothing; worth calling for two requests
     /// or more, which need not be checked nor even decoded but for their intents.
     pub fn prepare(&self, intents: impl IntoIterator<Item = Intent>) {
-        let mut together = ArrayVec::<Places, TOGETHER>::new();
+        let mut together = ArrayVec::<Places<'_>, TOGETHER>::new();
         for intent in intents {
             let Some(places) = self.places(intent) else { continue };
             together.push(places);
             if together.is_full() {
-                self.touch(&together);
+                touch(&mut together);
                 together.clear();
             }
         }
-        self.touch(&together);
+        touch(&mut together);
     }
 
-    /// Hashing is done first for all, so that nothing stands between the reads.
+    /// Reads what these records will look up, as [`Self::prepare`] does for requests.
+    pub(super) fn prepare_records(&self, records: &[Record]) {
+        self.prepare(records.iter().filter_map(Record::intent));
+        let order = |record: &Record| {
+            let sale = &self.sales[self.find_sale(record.sale())? as usize];
+            // Of an archived sale, and of one that these records make, there is none.
+            sale.orders.find(record.changed_order()?).map(|order| (sale, order))
+        };
+        let orders: ArrayVec<_, TOGETHER> = records.iter().filter_map(order).collect();
+        let accounts: ArrayVec<_, TOGETHER> =
+            orders.iter().map(|(sale, order)| (sale, order.account())).collect();
+        let read = accounts.iter().map(|(sale, account)| sale.accounts.touch(*account));
+        black_box(read.fold(0, |read, units| read ^ units));
+    }
+
     #[inline]
-    fn places(&self, intent: Intent) -> Option<Places> {
-        let sale = self.find_sale(intent.sale)?;
-        if self.sales[sale as usize].is_archived() {
+    fn places(&self, intent: Intent) -> Option<Places<'_>> {
+        let sale = &self.sales[self.find_sale(intent.sale)? as usize];
+        if sale.is_archived() {
             return None;
         }
         Some(Places {
             sale,
-            account_hash: self.hash.account(intent.account),
-            request_hash: self.hash.request(intent.account, intent.request),
+            account: sale.accounts.aim(self.hash.account(intent.account)),
+            request: sale.requests.aim(self.hash.request(intent.account, intent.request)),
         })
     }
+}
 
-    #[inline]
-    fn touch(&self, together: &[Places]) {
-        let mut touched = ArrayVec::<_, TOGETHER>::new();
-        let mut read = 0;
-        for places in together {
-            let sale = &self.sales[places.sale as usize];
-            let account = sale.accounts.touch(places.account_hash);
-            let request = sale.requests.touch(places.request_hash);
-            touched.push((sale, account, request));
-        }
-        // A sixth of all searches goes on to a second bucket. By now the first ones are there.
-        for (sale, account, request) in touched {
-            read ^= sale.accounts.touch_overflow(account);
-            read ^= sale.requests.touch_overflow(request);
-        }
-        black_box(read);
+/// One step of all searches after the other: the loops have as little in them as they can, since
+/// a core looks ahead for misses by so many instructions only.
+fn touch(together: &mut [Places<'_>]) {
+    for places in &mut *together {
+        places.account.approach();
+        places.request.approach();
     }
+    let mut read = 0;
+    for places in &*together {
+        read ^= places.account.touch() ^ places.request.touch();
+    }
+    // A sixth of all searches goes on to a second bucket. By now the first ones are there, and
+    // say where the buyer's row lies.
+    for places in &*together {
+        read ^= places.account.touch_overflow() ^ places.request.touch_overflow();
+        read ^= places.account.candidate().map_or(0, |row| places.sale.accounts.touch(row));
+    }
+    black_box(read);
 }

@@ -9,14 +9,14 @@ use super::orders::{OrderRow, Orders, StockLines};
 use super::requests::Known;
 use super::sale::Sale;
 use super::wheel::DEADLINE_MAX;
-use super::{Decision, Engine, digest, limits};
+use super::{Decision, Engine, Search, digest, limits};
 use crate::canary::{Canary, planted};
 use crate::model::record::{
     Bought, Cancelled, Confirmed, Extended, Fenced, Held, Origin, Record, RecordLines, Released,
 };
 use crate::model::{
-    AccountId, Command, DurationMs, Field, Intent, Lines, OrderNumber, OrderState, PaymentRef,
-    Refusal, TimeMs, Wanted,
+    AccountId, Command, DurationMs, Field, Intent, Lines, OrderNumber, OrderState, Refusal, TimeMs,
+    Wanted,
 };
 
 /// A request that was not made before.
@@ -46,12 +46,14 @@ impl Engine {
         now: TimeMs,
     ) -> Result<Decision, Refusal> {
         let sale = self.sale(intent.sale)?;
-        let account = self.buyer(sale, intent)?;
+        let search = self.buyer(sale, intent)?;
         let is_forgotten =
             planted(Canary::ForgetRequest) && matches!(command, Command::Release { .. });
-        if !is_forgotten && let Some(known) = self.known(sale, account, intent) {
+        if !is_forgotten && let Some(known) = self.known(sale, &search) {
             return self.repeated(sale, known, command);
         }
+        self.last_search.set(Some(search));
+        let account = search.account;
         let asked = Asked { sale, intent, account, command, now };
         let record = match command {
             Command::Hold { lines, ttl, .. } => {
@@ -61,12 +63,12 @@ impl Engine {
             Command::Buy { lines, payment, .. } => {
                 limits::window(sale, now)?;
                 let order = new_order(asked, lines)?;
-                let (origin, payment) = (asked.origin(), copy_payment(payment));
+                let (origin, payment) = (asked.origin(), payment.clone());
                 Record::Bought(Bought { origin, order, lines: wanted_lines(lines), payment })
             }
             Command::Confirm { order, payment, lines, .. } => {
                 self.held_order(asked, *order, lines.as_ref())?;
-                let (origin, payment) = (asked.origin(), copy_payment(payment));
+                let (origin, payment) = (asked.origin(), payment.clone());
                 let lines = chosen_lines(lines.as_ref());
                 Record::Confirmed(Confirmed { origin, order: *order, lines, payment })
             }
@@ -95,12 +97,12 @@ impl Engine {
     /// Refuses an unknown request id for ever, or says what a known one got.
     pub(super) fn fence(&self, intent: Intent) -> Result<Decision, Refusal> {
         let sale = self.sale(intent.sale)?;
-        let account = self.buyer(sale, intent)?;
-        if let Some(known) = self.known(sale, account, intent) {
+        let search = self.buyer(sale, intent)?;
+        if let Some(known) = self.known(sale, &search) {
             let outcome = sale.requests.outcome(known, &sale.orders, &self.wheel);
             return Ok(Decision::Replayed(outcome));
         }
-        limits::fences(sale, account)?;
+        limits::fences(sale, search.account)?;
         sale.requests.check_room()?;
         sale.accounts.check_room()?;
         let Intent { sale, account, request } = intent;
@@ -120,30 +122,29 @@ impl Engine {
         Ok(Decision::Replayed(sale.requests.outcome(known, &sale.orders, &self.wheel)))
     }
 
-    /// The row of the buyer, who is not the operator.
+    /// A search for the buyer, who is not the operator.
     #[inline]
-    pub(super) fn buyer(
-        &self,
-        sale: &Sale,
-        intent: Intent,
-    ) -> Result<Option<AccountIndex>, Refusal> {
+    pub(super) fn buyer(&self, sale: &Sale, intent: Intent) -> Result<Search, Refusal> {
         if intent.account == AccountId::OPERATOR {
             return Err(Refusal::BadRequest { field: Field::Account });
         }
-        Ok(sale.accounts.find(self.hash.account(intent.account), intent.account))
+        Ok(self.search(sale, intent))
+    }
+
+    /// The row of whoever makes a request.
+    #[inline]
+    pub(super) fn search(&self, sale: &Sale, intent: Intent) -> Search {
+        let account_hash = self.hash.account(intent.account);
+        let account = sale.accounts.find(account_hash, intent.account);
+        Search { intent, account_hash, account }
     }
 
     /// The request of this id, where it was used. An account without a row used none.
     #[inline]
-    pub(super) fn known(
-        &self,
-        sale: &Sale,
-        account: Option<AccountIndex>,
-        intent: Intent,
-    ) -> Option<Known> {
-        let account = account?;
-        let hash = self.hash.request(intent.account, intent.request);
-        sale.requests.find(hash, account, intent.request, &sale.orders)
+    pub(super) fn known(&self, sale: &Sale, search: &Search) -> Option<Known> {
+        let Intent { account: buyer, request, .. } = search.intent;
+        let account = search.account?;
+        sale.requests.find(self.hash.request(buyer, request), account, request, &sale.orders)
     }
 
     /// The buyer's own order, held and in time, with at least the chosen lines.
@@ -243,11 +244,6 @@ fn wanted_lines(wanted: &Wanted) -> RecordLines {
         lines.push(wanted.line);
     }
     lines
-}
-
-/// A copy of the bytes at once; cloning goes one by one.
-fn copy_payment(payment: &PaymentRef) -> PaymentRef {
-    PaymentRef::new(payment.as_bytes()).expect("a reference of the same length")
 }
 
 fn chosen_lines(chosen: Option<&Lines>) -> RecordLines {

@@ -95,8 +95,8 @@ impl Engine {
     /// fenced.
     pub fn request(&self, intent: Intent) -> Result<Answer, Refusal> {
         let sale = self.sale(intent.sale)?;
-        let account = self.buyer(sale, intent)?;
-        let known = self.known(sale, account, intent).ok_or(Refusal::NotFound)?;
+        let search = self.buyer(sale, intent)?;
+        let known = self.known(sale, &search).ok_or(Refusal::NotFound)?;
         let outcome = sale.requests.outcome(known, &sale.orders, &self.wheel);
         Ok(Answer { outcome, replayed: true })
     }

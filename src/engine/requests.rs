@@ -10,7 +10,7 @@
 
 use super::accounts::AccountIndex;
 use super::arena::Arena;
-use super::index::{ROW_MAX, RowIndex, Touched};
+use super::index::{Aim, Entry, ROW_MAX, RowIndex};
 use super::orders::{ORDERS_MAX, Orders};
 use super::wheel::Wheel;
 use crate::model::{BodyDigest, OrderNumber, Outcome, Refusal, RequestId};
@@ -90,16 +90,10 @@ impl Requests {
         if self.rows.len() < REQUESTS_MAX { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
-    /// Reads where a search for this hash starts, so that it is in the cache.
+    /// The search that is going to be made for this hash.
     #[inline]
-    pub(super) fn touch(&self, hash: u32) -> Touched {
-        self.index.touch(hash)
-    }
-
-    /// Reads where that search goes on.
-    #[inline]
-    pub(super) fn touch_overflow(&self, touched: Touched) -> u32 {
-        self.index.touch_overflow(touched)
+    pub(super) fn aim(&self, hash: u32) -> Aim<'_> {
+        Aim::new(&self.index, hash)
     }
 
     /// The request with this scope, id and hash of both.
@@ -172,6 +166,12 @@ impl Requests {
         digest: BodyDigest,
         effect: Effect,
     ) {
+        let entry = self.load(request, digest, effect);
+        self.index.insert(hash, entry);
+    }
+
+    /// Adds a request that [`Self::set_index`] makes findable, and returns what names it there.
+    pub(super) fn load(&mut self, request: RequestId, digest: BodyDigest, effect: Effect) -> u32 {
         let (kind, value) = match effect {
             Effect::Confirmed(order) => (0, order.0),
             Effect::Released(order) => (1, order.0),
@@ -187,11 +187,29 @@ impl Requests {
             value: value.to_le_bytes(),
             kind,
         });
-        self.index.insert(hash, row | IS_REQUEST);
+        row | IS_REQUEST
+    }
+
+    /// Makes all requests findable at once, with the orders' rows for those that made orders.
+    pub(super) fn set_index(&mut self, entries: Vec<Entry>) {
+        self.index = RowIndex::build(entries);
+    }
+
+    /// How many requests did not make an order.
+    pub(super) const fn len(&self) -> u32 {
+        self.rows.len()
+    }
+
+    /// A request that did not make an order: its id, the digest of its body, and what it did.
+    pub(super) fn at(&self, row: u32) -> (RequestId, BodyDigest, Effect) {
+        let row = self.rows.at(row);
+        let request = RequestId(u128::from_le_bytes(row.request));
+        (request, BodyDigest(u64::from_le_bytes(row.digest)), row.effect())
     }
 }
 
-fn account_of(effect: Effect, orders: &Orders) -> AccountIndex {
+/// Whose request it was.
+pub(super) fn account_of(effect: Effect, orders: &Orders) -> AccountIndex {
     let order = match effect {
         Effect::Confirmed(order) | Effect::Released(order) | Effect::Cancelled(order) => order,
         Effect::Extended(extension) => orders.extension(extension).0,

@@ -4,6 +4,7 @@
 //! Every counter is kept on its own, so that the assertion compares what really happened.
 
 use crate::model::sale::{CAPACITY_MAX, ITEMS_MAX};
+use crate::model::snapshot;
 use crate::model::{ItemCounts, ItemId, ItemTerms, Price, Quantity};
 
 /// An item's place among the items of its sale, in the order of their ids.
@@ -159,6 +160,19 @@ impl Items {
     #[inline]
     pub(super) fn at_mut(&mut self, row: ItemRow) -> &mut Item {
         &mut self.0[usize::from(row)]
+    }
+
+    /// Adds an item as a snapshot has it, behind all others; whether its counters add up.
+    pub(super) fn load(&mut self, row: &snapshot::ItemRow) -> bool {
+        let sum = [row.available, row.held, row.sold].map(|units| u64::from(units.0));
+        let fits = sum.iter().sum::<u64>() == u64::from(row.terms.capacity.0)
+            && row.terms.capacity <= CAPACITY_MAX;
+        if fits {
+            let item = Item::new(row.item, row.terms);
+            let (available, held, sold) = (row.available.0, row.held.0, row.sold.0);
+            self.0.push(Item { available, held, sold, ..item });
+        }
+        fits
     }
 
     /// Adds an item or replaces one, while no order names a place.

@@ -124,7 +124,7 @@ impl Wanted {
 
 /// The operator's reference to a payment: any bytes, up to [`PAYMENT_REF_BYTES_MAX`]. It is
 /// kept in the log, not in memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "server", derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize))]
 pub struct PaymentRef(ArrayVec<u8, PAYMENT_REF_BYTES_MAX>);
 
@@ -139,6 +139,15 @@ impl PaymentRef {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Clone for PaymentRef {
+    /// Copies the bytes at once; a list's own clone goes one by one.
+    fn clone(&self) -> Self {
+        let mut bytes = ArrayVec::new();
+        bytes.try_extend_from_slice(&self.0).expect("the bytes fit as they did");
+        Self(bytes)
     }
 }
 

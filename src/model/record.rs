@@ -33,6 +33,12 @@ impl Origin {
     pub const fn new(intent: Intent, digest: BodyDigest) -> Self {
         Self { sale: intent.sale, account: intent.account, request: intent.request, digest }
     }
+
+    /// The intent.
+    #[must_use]
+    pub const fn intent(&self) -> Intent {
+        Intent { sale: self.sale, account: self.account, request: self.request }
+    }
 }
 
 /// A sale was created, or its terms changed.
@@ -221,6 +227,49 @@ impl Record {
             Self::Expired(record) => record.sale,
             Self::Fenced(record) => record.sale,
             Self::SaleArchived(record) => record.sale,
+        }
+    }
+
+    /// The request that made the record, where one with an id did.
+    #[must_use]
+    pub const fn intent(&self) -> Option<Intent> {
+        let origin = match self {
+            Self::Restocked(record) => record.origin,
+            Self::Held(record) => record.origin,
+            Self::Bought(record) => record.origin,
+            Self::Confirmed(record) => record.origin,
+            Self::Released(record) => record.origin,
+            Self::Extended(record) => record.origin,
+            Self::Cancelled(record) => record.origin,
+            Self::Fenced(Fenced { sale, account, request }) => {
+                return Some(Intent { sale: *sale, account: *account, request: *request });
+            }
+            Self::SaleDefined(_)
+            | Self::ItemDefined(_)
+            | Self::SaleStateSet(_)
+            | Self::Expired(_)
+            | Self::SaleArchived(_) => return None,
+        };
+        Some(origin.intent())
+    }
+
+    /// The order that the record changes; one that it makes is new.
+    #[must_use]
+    pub const fn changed_order(&self) -> Option<OrderNumber> {
+        match self {
+            Self::Confirmed(record) => Some(record.order),
+            Self::Released(record) => Some(record.order),
+            Self::Extended(record) => Some(record.order),
+            Self::Cancelled(record) => Some(record.order),
+            Self::Expired(record) => Some(record.order),
+            Self::SaleDefined(_)
+            | Self::ItemDefined(_)
+            | Self::Restocked(_)
+            | Self::SaleStateSet(_)
+            | Self::Held(_)
+            | Self::Bought(_)
+            | Self::Fenced(_)
+            | Self::SaleArchived(_) => None,
         }
     }
 }

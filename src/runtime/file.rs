@@ -1,11 +1,11 @@
-//! Files for direct I/O.
+//! Files for direct I/O, and files that are to be read from the disk.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Advice, OFlags, fadvise};
 
 use crate::canary::{Canary, planted};
 
@@ -44,4 +44,10 @@ impl SyncMethod {
 pub fn open_direct(path: &Path, method: SyncMethod) -> io::Result<File> {
     let flags = method.flags().bits().cast_signed();
     OpenOptions::new().write(true).custom_flags(flags).open(path)
+}
+
+/// Lets the kernel forget what it keeps of a file in memory, so that the next read is of the disk.
+/// Only a hint: what is being written, or mapped by others, stays.
+pub fn drop_cached(file: &File) {
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
 }

@@ -112,8 +112,17 @@ pub(super) struct CommitQueue {
     behind_flying: Parked,
     /// The filling batch waits for a segment that is not prepared.
     starved: bool,
-    /// What the disk has room for beyond the prepared segments, in blocks.
-    promised_blocks: u64,
+    /// What there is beyond the prepared segments.
+    beyond: Beyond,
+}
+
+/// Room of the log beyond its prepared segments, in blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beyond {
+    /// Of the disk, allocated to the log: nobody else can take it.
+    pub secured: u64,
+    /// Free on the disk.
+    pub free: u64,
 }
 
 impl CommitQueue {
@@ -125,18 +134,18 @@ impl CommitQueue {
             behind_filling: Parked::default(),
             behind_flying: Parked::default(),
             starved: false,
-            promised_blocks: 0,
+            beyond: Beyond::default(),
         }
     }
 
-    /// The disk has room for so many blocks beyond the prepared segments.
-    pub(super) const fn promise(&mut self, blocks: u64) {
-        self.promised_blocks = blocks;
+    /// What there is beyond the prepared segments.
+    pub(super) const fn set_beyond(&mut self, beyond: Beyond) {
+        self.beyond = beyond;
     }
 
     /// The blocks that can still be logged behind what was appended.
     pub(super) fn room_blocks(&self) -> u64 {
-        let there = self.writer.room_blocks() + self.promised_blocks;
+        let there = self.writer.room_blocks() + self.beyond.secured + self.beyond.free;
         there.saturating_sub(frame_cost(&self.filling))
     }
 
@@ -221,17 +230,20 @@ impl CommitQueue {
         metrics.segments_prepared.set(self.writer.segments_ahead() as u64);
         metrics.starved.set(u64::from(self.starved));
         metrics.prepared_bytes.set(self.writer.room_blocks() * BLOCK_BYTES as u64);
-        metrics.promised_bytes.set(self.promised_blocks * BLOCK_BYTES as u64);
+        metrics.secured_bytes.set(self.beyond.secured * BLOCK_BYTES as u64);
+        metrics.unsecured_bytes.set(self.beyond.free * BLOCK_BYTES as u64);
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
         self.writer.is_in_flight()
     }
 
-    /// A part of what was promised is prepared.
+    /// A part of what was beyond the prepared segments is one.
     pub(super) fn add_segment(&mut self, segment: Segment) {
         self.writer.add_segment(segment);
-        self.promised_blocks = self.promised_blocks.saturating_sub(segment_room(segment));
+        let from =
+            if self.beyond.secured > 0 { &mut self.beyond.secured } else { &mut self.beyond.free };
+        *from = from.saturating_sub(segment_room(segment));
     }
 
     pub(super) fn is_starved(&self) -> bool {

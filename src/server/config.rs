@@ -50,6 +50,9 @@ pub const SEGMENTS_AHEAD_MAX: u16 = 64;
 /// The smallest segment that holds the largest frame.
 pub const SEGMENT_BYTES_LEAST: u64 = (SEGMENT_HEADER_BYTES + FRAME_BYTES_MAX) as u64;
 
+/// The default of `--snapshot-every`: a start replays as much in about a second.
+pub const SNAPSHOT_EVERY_DEFAULT: u64 = 128 << 20;
+
 /// The default of `--log`.
 pub const LOG_LEVEL_DEFAULT: tracing::Level = tracing::Level::INFO;
 
@@ -92,6 +95,10 @@ pub struct ServerConfig {
     pub segment_bytes: u64,
     /// How many segments of each log are prepared before they are needed, at most.
     pub segments_ahead: NonZeroU16,
+    /// How much of a shard's log is sealed before its next snapshot, in bytes; zero makes none.
+    pub snapshot_every: u64,
+    /// What becomes of log segments that no start needs any more.
+    pub retention: Retention,
     /// The most connections at once, over all shards.
     pub connections_max: usize,
     /// A connection that sends no whole request for so long is closed.
@@ -136,6 +143,18 @@ impl fmt::Display for AdminAddress {
             Self::Tcp(address) => address.fmt(f),
         }
     }
+}
+
+/// What becomes of log segments that two snapshots cover.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Retention {
+    /// They stay: payment references are in the log alone.
+    #[default]
+    Keep,
+    /// They are deleted.
+    Delete,
+    /// They are moved into this directory.
+    Archive(PathBuf),
 }
 
 /// In which form the log goes out.

@@ -4,18 +4,24 @@
 //! DIR/LOCK       locked (flock) while a process serves or reads it; holds that process's id
 //! DIR/MANIFEST   JSON: format, state, and the log id of each shard
 //! DIR/shard-000/ the log of shard 0
+//! DIR/shards.new/                  the shards of another number of them, in the making
+//! DIR/replaced-0123456789abcdef/   the shards that they replaced, by the first one's log id
 //! ```
 //!
 //! The manifest is written twice at creation, `creating` before the logs and `ready` behind
-//! them, so that a creation that was cut short is told from a log that went missing.
+//! them, so that a creation that was cut short is told from a log that went missing. Where the
+//! number of shards changes it goes by `moving`: from that rename on the new shards count, and
+//! whoever opens the directory finishes what moving them into place was cut short.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::num::NonZeroU16;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::restore::random;
 use crate::model::ShardIndex;
 
 /// The layout of the directory, as this version writes it.
@@ -71,16 +77,6 @@ pub enum DataDirError {
         /// Why.
         reason: String,
     },
-    /// It was made for another number of shards.
-    #[error("{path}: made for {stored} shards, not {asked}; start with --shards {stored}")]
-    OtherShards {
-        /// The directory.
-        path: PathBuf,
-        /// The number in the manifest.
-        stored: u16,
-        /// The number asked for.
-        asked: u16,
-    },
     /// The operating system refused something.
     #[error("{path}: cannot {action}: {source}")]
     Io {
@@ -97,6 +93,7 @@ pub enum DataDirError {
 #[serde(rename_all = "lowercase")]
 enum ManifestState {
     Creating,
+    Moving,
     Ready,
 }
 
@@ -107,6 +104,19 @@ struct Manifest {
     state: ManifestState,
     /// Log ids in hexadecimal, one for each shard.
     logs: Vec<String>,
+    /// While they are moved into place: the log ids that they replace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replaced: Vec<String>,
+}
+
+impl Manifest {
+    fn new(state: ManifestState, log_ids: &[u64]) -> Self {
+        Self { format: FORMAT, state, logs: hex(log_ids), replaced: Vec::new() }
+    }
+}
+
+fn hex(log_ids: &[u64]) -> Vec<String> {
+    log_ids.iter().map(|id| format!("{id:016x}")).collect()
 }
 
 /// What lies at the path of a data directory.
@@ -152,6 +162,11 @@ pub fn log_ids(path: &Path) -> Result<Option<Vec<u64>>, DataDirError> {
     read_manifest(path)?.map(|manifest| parse_log_ids(path, &manifest)).transpose()
 }
 
+/// Makes a data directory of logs that lie there already, durably: the last step of a restore.
+pub fn adopt(path: &Path, log_ids: &[u64]) -> Result<(), DataDirError> {
+    write_manifest(path, &Manifest::new(ManifestState::Ready, log_ids))
+}
+
 /// Whether a process has the directory. The lock is tried for a moment.
 #[must_use]
 pub fn is_in_use(path: &Path) -> bool {
@@ -173,41 +188,44 @@ impl DataDir {
     /// Opens a data directory, making it where there is none.
     ///
     /// `make_log` makes the empty log of one shard: its directory exists, and the log is
-    /// durable when it returns. `shards` is the number asked for; `default_shards` counts for
-    /// a new directory where none was.
+    /// durable when it returns. A new directory gets `shards` of them; one that is there keeps
+    /// its own number.
     pub fn open_or_create(
         path: &Path,
-        shards: Option<NonZeroU16>,
-        default_shards: NonZeroU16,
+        shards: NonZeroU16,
         mut make_log: impl FnMut(&NewLog<'_>) -> io::Result<()>,
     ) -> Result<Self, DataDirError> {
-        fs::create_dir_all(path).map_err(failed(path, "create the directory"))?;
+        // Those of the socket in it may be in the server's group; the logs are the server's alone,
+        // for they name accounts and payments.
+        let mut builder = DirBuilder::new();
+        builder.mode(0o750).recursive(true);
+        builder.create(path).map_err(failed(path, "create the directory"))?;
         // Absolute from here on: not every library opens relative paths.
         let path = &path.canonicalize().map_err(failed(path, "find the directory"))?;
         let lock = lock(path)?;
         if let Some(manifest) = read_manifest(path)? {
-            let stored = manifest.logs.len() as u16;
             if manifest.state == ManifestState::Ready {
-                if let Some(asked) = shards.filter(|asked| asked.get() != stored) {
-                    let asked = asked.get();
-                    return Err(DataDirError::OtherShards { path: path.into(), stored, asked });
-                }
-                return Self::from_manifest(path, &manifest, lock);
+                abandon_new_shards(path)?;
+            }
+            if manifest.state != ManifestState::Creating {
+                return Self::from_manifest(path, manifest, lock);
             }
             remove_logs(path)?;
         } else {
             refuse_foreign(path)?;
         }
-        let count = shards.unwrap_or(default_shards);
-        let log_ids = (0..count.get()).map(|_| random_id(path)).collect::<Result<Vec<_>, _>>()?;
-        let logs = log_ids.iter().map(|id| format!("{id:016x}")).collect();
-        let mut manifest = Manifest { format: FORMAT, state: ManifestState::Creating, logs };
+        let log_ids = new_log_ids(path, shards)?;
+        let mut manifest = Manifest::new(ManifestState::Creating, &log_ids);
         write_manifest(path, &manifest)?;
         for (shard, log_id) in log_ids.iter().enumerate() {
             let shard = ShardIndex(shard as u16);
             let directory = shard_directory(path, shard);
-            fs::create_dir(&directory).map_err(failed(&directory, "create the directory"))?;
-            make_log(&NewLog { directory: &directory, shard, shards: count, log_id: *log_id })
+            let mut builder = DirBuilder::new();
+            builder
+                .mode(0o700)
+                .create(&directory)
+                .map_err(failed(&directory, "create the directory"))?;
+            make_log(&NewLog { directory: &directory, shard, shards, log_id: *log_id })
                 .map_err(failed(&directory, "create a log"))?;
         }
         manifest.state = ManifestState::Ready;
@@ -222,11 +240,54 @@ impl DataDir {
         }
         let lock = lock(path)?;
         let manifest = read_manifest(path)?.ok_or(DataDirError::Absent { path: path.into() })?;
-        Self::from_manifest(path, &manifest, lock)
+        Self::from_manifest(path, manifest, lock)
     }
 
-    fn from_manifest(path: &Path, manifest: &Manifest, lock: File) -> Result<Self, DataDirError> {
-        Ok(Self { path: path.into(), log_ids: parse_log_ids(path, manifest)?, lock })
+    fn from_manifest(
+        path: &Path,
+        mut manifest: Manifest,
+        lock: File,
+    ) -> Result<Self, DataDirError> {
+        if manifest.state == ManifestState::Moving {
+            move_into_place(path, &mut manifest)?;
+        }
+        Ok(Self { path: path.into(), log_ids: parse_log_ids(path, &manifest)?, lock })
+    }
+
+    /// Makes the directories for another number of shards, and throws away what was begun of them
+    /// before.
+    pub fn begin_new_shards(&self, shards: NonZeroU16) -> Result<NewShards, DataDirError> {
+        let new = self.path.join(NEW_SHARDS);
+        abandon_new_shards(&self.path)?;
+        let log_ids = new_log_ids(&self.path, shards)?;
+        let shards = (0..shards.get()).map(ShardIndex);
+        let directories: Vec<_> = shards.map(|shard| shard_directory(&new, shard)).collect();
+        for directory in &directories {
+            fs::create_dir_all(directory).map_err(failed(directory, "create the directory"))?;
+        }
+        Ok(NewShards { log_ids, directories })
+    }
+
+    /// Throws away new shards that could not be made. What stays is thrown away the next time.
+    pub fn abandon_new_shards(&self) {
+        let _ = abandon_new_shards(&self.path);
+    }
+
+    /// Puts new shards, which are complete and durable, in the place of the old ones, and returns
+    /// the directory that has those then.
+    pub fn switch_to(&mut self, new: &NewShards) -> Result<PathBuf, DataDirError> {
+        let path = self.path.clone();
+        let directory = path.join(NEW_SHARDS);
+        for synced in [&directory, &path] {
+            sync_dir(synced).map_err(failed(synced, "sync it"))?;
+        }
+        let mut manifest = Manifest::new(ManifestState::Moving, &new.log_ids);
+        manifest.replaced = hex(&self.log_ids);
+        write_manifest(&path, &manifest)?;
+        let replaced = replaced_directory(&path, &manifest);
+        move_into_place(&path, &mut manifest)?;
+        self.log_ids.clone_from(&new.log_ids);
+        Ok(replaced)
     }
 
     /// How many shards it has.
@@ -261,6 +322,15 @@ fn parse_log_ids(path: &Path, manifest: &Manifest) -> Result<Vec<u64>, DataDirEr
     if ids.is_empty() { Err(bad_manifest(path, &"it names no log")) } else { Ok(ids) }
 }
 
+/// The shards of another number of them, in the making.
+#[derive(Clone, Debug)]
+pub struct NewShards {
+    /// The ids of their logs.
+    pub log_ids: Vec<u64>,
+    /// Their directories, which are empty.
+    pub directories: Vec<PathBuf>,
+}
+
 /// A log to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct NewLog<'a> {
@@ -272,6 +342,62 @@ pub struct NewLog<'a> {
     pub shards: NonZeroU16,
     /// Its id.
     pub log_id: u64,
+}
+
+/// Where the shards of another number of them are made.
+const NEW_SHARDS: &str = "shards.new";
+
+/// Where the shards go that new ones replace.
+fn replaced_directory(path: &Path, manifest: &Manifest) -> PathBuf {
+    path.join(format!("replaced-{}", manifest.replaced[0]))
+}
+
+/// Moves the old shards out of the way and the new ones into their place. Every step that was done
+/// already is passed over, so that this can be cut short and begun again.
+fn move_into_place(path: &Path, manifest: &mut Manifest) -> Result<(), DataDirError> {
+    if manifest.replaced.is_empty() {
+        return Err(bad_manifest(path, &"it says that shards are moved, and not which"));
+    }
+    let (new, old) = (path.join(NEW_SHARDS), replaced_directory(path, manifest));
+    fs::create_dir_all(&old).map_err(failed(&old, "create the directory"))?;
+    for shard in (0..manifest.replaced.len() as u16).map(ShardIndex) {
+        let (from, to) = (shard_directory(path, shard), shard_directory(&old, shard));
+        if !to.exists() {
+            fs::rename(&from, &to).map_err(failed(&from, "move it"))?;
+        }
+    }
+    // The old shards are a data directory of their own.
+    let state = ManifestState::Ready;
+    let logs = manifest.replaced.clone();
+    write_manifest(&old, &Manifest { format: FORMAT, state, logs, replaced: Vec::new() })?;
+    for shard in (0..manifest.logs.len() as u16).map(ShardIndex) {
+        let (from, to) = (shard_directory(&new, shard), shard_directory(path, shard));
+        if from.exists() {
+            fs::rename(&from, &to).map_err(failed(&from, "move it"))?;
+        }
+    }
+    sync_dir(path).map_err(failed(path, "sync it"))?;
+    if new.exists() {
+        fs::remove_dir(&new).map_err(failed(&new, "remove it"))?;
+    }
+    manifest.state = ManifestState::Ready;
+    manifest.replaced.clear();
+    write_manifest(path, manifest)
+}
+
+/// Throws away new shards that never counted.
+fn abandon_new_shards(path: &Path) -> Result<(), DataDirError> {
+    let new = path.join(NEW_SHARDS);
+    match fs::remove_dir_all(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed(&new, "remove it")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn shard_directory(path: &Path, shard: ShardIndex) -> PathBuf {
@@ -347,7 +473,7 @@ fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), DataDirError> 
         writeln!(file, "{text}")?;
         file.sync_all()?;
         fs::rename(&new, &name)?;
-        File::open(path)?.sync_all()
+        sync_dir(path)
     };
     write().map_err(failed(&name, "write it"))
 }
@@ -374,12 +500,10 @@ fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-fn random_id(path: &Path) -> Result<u64, DataDirError> {
-    let mut bytes = [0; 8];
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .map_err(failed(path, "draw a log id from /dev/urandom"))?;
-    Ok(u64::from_le_bytes(bytes))
+/// New log ids.
+pub fn new_log_ids(path: &Path, count: NonZeroU16) -> Result<Vec<u64>, DataDirError> {
+    let ids = (0..count.get()).map(|_| random().map(u64::from_le_bytes));
+    ids.collect::<io::Result<_>>().map_err(failed(path, "draw a log id from /dev/urandom"))
 }
 
 #[cfg(test)]
@@ -388,8 +512,10 @@ mod tests {
 
     const ONE: NonZeroU16 = NonZeroU16::MIN;
 
-    fn open(path: &Path, shards: Option<NonZeroU16>) -> Result<DataDir, DataDirError> {
-        DataDir::open_or_create(path, shards, ONE, |log| {
+    const TWO: NonZeroU16 = NonZeroU16::new(2).unwrap();
+
+    fn open(path: &Path, shards: NonZeroU16) -> Result<DataDir, DataDirError> {
+        DataDir::open_or_create(path, shards, |log| {
             fs::write(log.directory.join("log"), log.log_id.to_le_bytes())
         })
     }
@@ -398,36 +524,95 @@ mod tests {
     fn it_is_made_once_and_opened_again() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("new");
-        let made = open(&path, NonZeroU16::new(2)).expect("it is made");
+        let made = open(&path, TWO).expect("it is made");
         let ids = made.log_ids.clone();
-        assert!(matches!(open(&path, None), Err(DataDirError::InUse { owner: Some(_), .. })));
+        assert!(matches!(open(&path, ONE), Err(DataDirError::InUse { owner: Some(_), .. })));
         assert!(matches!(inspect(&path), Ok(Found::InUse { owner: Some(_) })));
         drop(made);
-        let two = NonZeroU16::new(2).expect("it is not zero");
-        assert_eq!(inspect(&path).expect("it is ours"), Found::DataDir { shards: two });
-        let opened = open(&path, None).expect("it opens");
+        assert_eq!(inspect(&path).expect("it is ours"), Found::DataDir { shards: TWO });
+        let opened = open(&path, ONE).expect("it opens");
         assert_eq!((opened.shards().get(), &opened.log_ids), (2, &ids));
-        drop(opened);
-        let other = open(&path, NonZeroU16::new(3));
-        assert!(matches!(other, Err(DataDirError::OtherShards { stored: 2, asked: 3, .. })));
     }
 
     #[test]
     fn a_creation_that_was_cut_short_is_done_again() {
         let directory = tempfile::tempdir().expect("a directory");
-        let cut = DataDir::open_or_create(directory.path(), None, ONE, |_| {
+        let cut = DataDir::open_or_create(directory.path(), ONE, |_| {
             Err(io::Error::from(io::ErrorKind::StorageFull))
         });
         assert!(matches!(cut, Err(DataDirError::Io { .. })));
-        open(directory.path(), None).expect("it is made now");
+        open(directory.path(), ONE).expect("it is made now");
         assert!(directory.path().join("shard-000/log").exists());
+    }
+
+    /// The directories of shards with the log ids in them, wherever they lie.
+    fn ids(path: &Path, shards: u16) -> Vec<u64> {
+        let logs = (0..shards).map(|shard| shard_directory(path, ShardIndex(shard)).join("log"));
+        let ids = logs.map(|log| fs::read(log).expect("a log").try_into().expect("eight bytes"));
+        ids.map(u64::from_le_bytes).collect()
+    }
+
+    /// A directory that was left by a crash: of one shard, about to have two.
+    fn begun(path: &Path) -> (Vec<u64>, NewShards) {
+        let made = open(path, ONE).expect("it is made");
+        let new = made.begin_new_shards(TWO).expect("they are begun");
+        for (id, directory) in new.log_ids.iter().zip(&new.directories) {
+            fs::write(directory.join("log"), id.to_le_bytes()).expect("it writes");
+        }
+        (made.log_ids.clone(), new)
+    }
+
+    #[test]
+    fn new_shards_replace_the_old_ones_in_one_step() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let (old, _) = begun(path);
+        // Until the manifest says so, nothing has changed.
+        let opened = open(path, ONE).expect("it opens");
+        assert_eq!((&opened.log_ids, ids(path, 1)), (&old, old.clone()));
+        assert!(!path.join(NEW_SHARDS).exists(), "what was begun is thrown away");
+        drop(opened);
+        fs::remove_dir_all(path).expect("it is removed");
+        let (old, new) = begun(path);
+        let mut opened = DataDir::open_existing(path).expect("it opens");
+        let replaced = opened.switch_to(&new).expect("they are switched");
+        assert_eq!((&opened.log_ids, ids(path, 2)), (&new.log_ids, new.log_ids.clone()));
+        drop(opened);
+        assert_eq!(open(path, ONE).expect("it opens").log_ids, new.log_ids);
+        assert_eq!(open(&replaced, ONE).expect("it is a directory too").log_ids, old);
+        assert!(!path.join(NEW_SHARDS).exists());
+    }
+
+    #[test]
+    fn a_move_that_was_cut_short_anywhere_is_finished() {
+        for done in 0..5 {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path();
+            let (old, new) = begun(path);
+            let mut manifest = Manifest::new(ManifestState::Moving, &new.log_ids);
+            manifest.replaced = hex(&old);
+            write_manifest(path, &manifest).expect("it writes");
+            let replaced = replaced_directory(path, &manifest);
+            let steps: [&dyn Fn() -> io::Result<()>; 4] = [
+                &|| fs::create_dir(&replaced),
+                &|| fs::rename(path.join("shard-000"), replaced.join("shard-000")),
+                &|| fs::rename(path.join("shards.new/shard-000"), path.join("shard-000")),
+                &|| fs::rename(path.join("shards.new/shard-001"), path.join("shard-001")),
+            ];
+            for step in &steps[..done] {
+                step().expect("as moving does it");
+            }
+            let opened = DataDir::open_existing(path).expect("it is finished");
+            assert_eq!((&opened.log_ids, ids(path, 2)), (&new.log_ids, new.log_ids.clone()));
+            assert_eq!(open(&replaced, ONE).expect("it is a directory too").log_ids, old);
+        }
     }
 
     #[test]
     fn what_is_not_ours_is_left_alone() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("precious"), "x").expect("it writes");
-        assert!(matches!(open(directory.path(), None), Err(DataDirError::NotOurs { .. })));
+        assert!(matches!(open(directory.path(), ONE), Err(DataDirError::NotOurs { .. })));
         assert!(matches!(inspect(directory.path()), Err(DataDirError::NotOurs { .. })));
         assert!(matches!(inspect(&directory.path().join("new")), Ok(Found::Nothing)));
         assert!(!directory.path().join("MANIFEST").exists());
@@ -437,10 +622,10 @@ mod tests {
     fn newer_and_broken_manifests_are_told_apart() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("MANIFEST"), r#"{"format": 2}"#).expect("it writes");
-        let newer = open(directory.path(), None);
+        let newer = open(directory.path(), ONE);
         assert!(matches!(newer, Err(DataDirError::NewerFormat { format: 2, .. })));
         fs::write(directory.path().join("MANIFEST"), "nonsense").expect("it writes");
-        let broken = open(directory.path(), None);
+        let broken = open(directory.path(), ONE);
         assert!(matches!(broken, Err(DataDirError::BadManifest { .. })));
     }
 }

@@ -16,11 +16,13 @@
 //! be kept by one block and is taken only where that is there; whatever ends a hold frees the
 //! block that it takes. So the room lasts for the end of every hold, however they end.
 //!
-//! What is prepared cannot be lost. What the disk has left can: another process may take it. The
-//! control plane looks every second, and tells; until then the prepared segments last. Where even
-//! that fails and there is no room at all, the end of a hold is refused too, and an expiry waits:
-//! nothing is ever decided that cannot be logged. Room that comes back is used at once.
+//! What is prepared, and what is allocated for further segments, cannot be lost. What is free on
+//! the disk can: another process may take it. So the control plane looks every second, and
+//! allocates what live holds need beyond the prepared segments. Where somebody was faster and
+//! there is no room at all, the end of a hold is refused too, and an expiry waits: nothing is
+//! decided that cannot be logged. Room that comes back is used at once.
 
+use super::commit::Beyond;
 use super::service::Service;
 use crate::model::Record;
 use crate::wal::{BLOCK_BYTES, RECORD_COST_MAX};
@@ -73,9 +75,9 @@ const fn needed(kind: Kind, holds: u64) -> u64 {
 }
 
 impl Service {
-    /// The disk has room for so many blocks beyond the prepared segments.
-    pub fn handle_space(&mut self, blocks: u64) {
-        self.log.promise(blocks);
+    /// What there is for the log beyond its prepared segments.
+    pub fn handle_space(&mut self, beyond: Beyond) {
+        self.log.set_beyond(beyond);
     }
 
     /// Whether the log takes this record, with everything that must fit behind it.
@@ -161,11 +163,15 @@ mod tests {
                 commands.iter().zip(2..).for_each(|(command, id)| encode_command(out, id, command));
             });
             self.turn();
-            let answers = self.desk.sent().into_iter().map(|response| match response {
-                Response::Answer(answer) => answer,
-                other => panic!("not an answer: {other:?}"),
-            });
-            let answers: Vec<_> = answers.collect();
+            let mut answers = Vec::new();
+            // What had to wait for the disk comes behind what had not.
+            while self.desk.sending.is_some() {
+                answers.extend(self.desk.sent().into_iter().map(|response| match response {
+                    Response::Answer(answer) => answer,
+                    other => panic!("not an answer: {other:?}"),
+                }));
+                self.desk.poll();
+            }
             assert_eq!(answers.len(), commands.len());
             for (command, answer) in commands.iter().zip(&answers) {
                 self.note(command, answer);
@@ -271,10 +277,10 @@ mod tests {
         let full = &rush.desk.service.metrics().full;
         rush.desk.service.publish_room();
         assert_eq!(full.value(), 1);
-        rush.desk.service.handle_space(1_000);
+        rush.desk.service.handle_space(Beyond { secured: 0, free: 1_000 });
         assert!(rush.ask(slice::from_ref(&hold))[0].is_ok());
         // What was answered once is answered again, whatever room there is.
-        rush.desk.service.handle_space(0);
+        rush.desk.service.handle_space(Beyond::default());
         let again = rush.ask(&[hold]);
         assert!(matches!(again[..], [Ok(Answer { replayed: true, .. })]), "{again:?}");
     }
@@ -284,7 +290,7 @@ mod tests {
     #[should_panic(expected = "the log has no room for what was decided")]
     fn a_promise_that_is_broken_starves_the_log() {
         let mut rush = Rush::new(1, 400);
-        rush.desk.service.handle_space(100_000);
+        rush.desk.service.handle_space(Beyond { secured: 0, free: 100_000 });
         rush.until_refused(1);
     }
 }

@@ -12,7 +12,7 @@ use super::metrics::{
 };
 use super::service::Service;
 use crate::model::{Refusal, RefusalCode};
-use crate::protocol::http::HttpRefusal;
+use crate::protocol::http::{HttpFault, HttpRefusal};
 
 impl Service {
     /// The shard's numbers, for any thread to read.
@@ -98,16 +98,19 @@ impl Service {
         self.answered.add(self.asking.arrived);
     }
 
-    /// The same over HTTP, where a request can be wrong without ending its connection.
+    /// The same over HTTP, where a request can be wrong without ending its connection: a path that
+    /// nobody has is not found, and all else is a bad request.
     pub(super) fn count_http_refusal(&mut self, refusal: &HttpRefusal) {
-        match refusal {
-            HttpRefusal::Refusal(refusal) => self.count_refused(*refusal),
-            HttpRefusal::Field { .. } => {
-                self.count(Verdict::Refused(RefusalCode::BadRequest));
-                self.answered.add(self.asking.arrived);
+        let code = match refusal {
+            HttpRefusal::Refusal(refusal) => return self.count_refused(*refusal),
+            HttpRefusal::Fault(fault) if fault.closes() => {
+                return self.metrics.faults[Protocol::Http as usize].add(1);
             }
-            HttpRefusal::Fault(_) => self.metrics.faults[Protocol::Http as usize].add(1),
-        }
+            HttpRefusal::Fault(HttpFault::NoSuchPath) => RefusalCode::NotFound,
+            HttpRefusal::Fault(_) | HttpRefusal::Field { .. } => RefusalCode::BadRequest,
+        };
+        self.count(Verdict::Refused(code));
+        self.answered.add(self.asking.arrived);
     }
 
     /// An answer over HTTP that no sale has part in.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::asks::AskId;
+use super::commit::Beyond;
 use super::credentials::Credentials;
 use super::error::ServerError;
 use super::mail::{Frames, Mail, SentAsk};
@@ -49,11 +50,8 @@ const LOG_TOKEN: Token = Token(u32::MAX);
 pub enum Order {
     /// The log's next segment is prepared, and open for its writes.
     Segment(Segment, File),
-    /// The disk has room for so much of the log beyond the prepared segments.
-    Space {
-        /// In blocks of the log.
-        blocks: u64,
-    },
+    /// What there is for the log beyond its prepared segments.
+    Space(Beyond),
     /// Fill this table with the stock of the shard's sales.
     Stock(Box<StockTable>),
     /// Let in whom these say, from now on.
@@ -323,7 +321,7 @@ impl<C: Clock> Shard<C> {
                     self.segments.push_back((segment.index, file));
                     self.service.handle_segment(segment);
                 }
-                Order::Space { blocks } => self.service.handle_space(blocks),
+                Order::Space(beyond) => self.service.handle_space(beyond),
                 Order::Stock(table) => self.service.handle_stock(table),
                 Order::Credentials(credentials) => {
                     self.service.handle_credentials(credentials);

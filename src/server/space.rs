@@ -2,17 +2,22 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::num::NonZeroU16;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::calibrate::CALIBRATION_BYTES;
 use crate::model::ShardIndex;
 use crate::runtime::disk::{DiskSpace, disk_space};
-use crate::wal::{FileStorage, LogStorage, shard_dir};
+use crate::wal::{FileStorage, LogStorage, SegmentIndex, preparation_path, shard_dir};
 
 /// Manifest, lock and directories.
 const SMALL_FILES_BYTES: u64 = 64 << 10;
+
+/// The unit of `st_blocks`: stat(2).
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// The space of a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +90,24 @@ impl LogSpace {
         let whole = self.disk.free_bytes.saturating_add(of_all(ahead));
         ahead == 0 || (ahead < most && of_all(ahead + 1) <= whole / AHEAD_SHARE)
     }
+}
+
+/// How many segments of this size, from `next` on, have all their space on the disk and are yet to
+/// be prepared.
+#[must_use]
+pub fn secured_segments(directory: &Path, next: SegmentIndex, segment_bytes: u64) -> u64 {
+    let is_secured = |index| {
+        let meta = fs::metadata(preparation_path(directory, SegmentIndex(index)));
+        meta.is_ok_and(|meta| {
+            let allocated_bytes = meta.blocks() * STAT_BLOCK_BYTES;
+            meta.len() == segment_bytes && allocated_bytes >= segment_bytes
+        })
+    };
+    let mut behind = next.0;
+    while is_secured(behind) {
+        behind += 1;
+    }
+    behind - next.0
 }
 
 /// The path itself, or the nearest directory above it that there is.
@@ -165,9 +188,9 @@ mod tests {
         let needed = |segments| space(&new, two, segments, 1 << 20).expect("a disk").needed_bytes;
         assert_eq!(needed(3) - needed(1), 4 << 20);
         let dir = shard_dir(&new, ShardIndex(0));
-        std::fs::create_dir_all(&dir).expect("a directory");
-        let path = crate::wal::segment_path(&dir, crate::wal::SegmentIndex::FIRST);
-        std::fs::write(path, "").expect("it writes");
+        fs::create_dir_all(&dir).expect("a directory");
+        let path = crate::wal::segment_path(&dir, SegmentIndex::FIRST);
+        fs::write(path, "").expect("it writes");
         assert_eq!(needed(1), (1 << 20) + 2 * CALIBRATION_BYTES as u64 + SMALL_FILES_BYTES);
     }
 
@@ -185,6 +208,25 @@ mod tests {
         assert!(space(0, 1).wants_more(0, 4));
         assert!(space(28 << 20, 1).wants_more(1, 4) && !space(27 << 20, 1).wants_more(1, 4));
         assert!(!space(28 << 20, 2).wants_more(1, 4) && !space(1 << 40, 1).wants_more(4, 4));
+    }
+
+    #[test]
+    fn a_secured_segment_has_all_its_space() {
+        let home = tempfile::tempdir().expect("a directory");
+        let bytes = 64 << 10;
+        let file = |index| preparation_path(home.path(), SegmentIndex(index));
+        let secured = || secured_segments(home.path(), SegmentIndex(3), bytes);
+        assert_eq!(secured(), 0);
+        for index in [3, 4, 6] {
+            fs::write(file(index), vec![1; 64 << 10]).expect("it writes");
+        }
+        assert_eq!(secured(), 2, "the fifth is missing");
+        // As long as the others, and none of it is there.
+        let sparse = fs::File::create(file(5)).expect("it is made");
+        sparse.set_len(bytes).expect("it may be sparse");
+        assert_eq!(secured(), 2);
+        fs::write(file(4), "short").expect("it writes");
+        assert_eq!(secured(), 1);
     }
 
     #[test]

@@ -5,26 +5,27 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use super::asks::ASKS_MAX;
 use super::calibrate::calibrate;
+use super::commit::Beyond;
 use super::config::{AdminAddress, SHARDS_MAX, ServerConfig};
 use super::datadir::{DataDir, DataDirError, Found, NewLog, inspect};
 use super::documents::Documents;
 use super::error::ServerError;
 use super::mail::{MAILBOX_MESSAGES, Mail};
 use super::metrics::ShardMetrics;
+use super::repartition::repartition;
+use super::restore::{Restored, Snapshot, random, restore};
 use super::service::{IN_FLIGHT_MAX, Service, ServiceConfig};
 use super::shard::{Listener, LoopState, Order, Peer, Reporter, Shard};
-use super::space::{LogSpace, is_disk_full};
-use crate::engine::{Engine, HashSeed};
+use super::space::{LogSpace, is_disk_full, secured_segments};
 use crate::model::{Scopes, ShardIndex};
 use crate::protocol::binary::{FRAME_BYTES_MAX, VERSION, Welcome};
 use crate::protocol::http::Cors;
@@ -33,8 +34,8 @@ use crate::runtime::mailbox::mailbox;
 use crate::runtime::net::{self, Listeners};
 use crate::runtime::{Inbox, Outbox, Ring, RingConfig, SystemClock, Wakeup, cpu, huge, interrupt};
 use crate::wal::{
-    FileStorage, Identity, LogId, LogWriter, Recovered, Segment, SegmentIndex, prepare_segment,
-    recover, repair_torn_tail, segment_path, segment_room,
+    Identity, LogId, LogWriter, Recovered, Segment, SegmentIndex, prepare_segment, segment_path,
+    segment_room,
 };
 
 /// A shard's ring. Two thousand receive buffers of a page are enough for as many connections to
@@ -94,6 +95,8 @@ pub struct StartedLog {
     pub current: SegmentIndex,
     /// How many prepared segments there were behind it.
     pub ahead: usize,
+    /// The snapshot that the shard's state began with.
+    pub snapshot: Option<Snapshot>,
 }
 
 /// What one shard's thread is given.
@@ -102,8 +105,9 @@ struct Assignment {
     cpu: usize,
     identity: Identity,
     directory: PathBuf,
-    /// What the disk has room for beyond the prepared segments; the control plane tells more.
-    room_blocks: u64,
+    segment_bytes: u64,
+    /// Further segments that the disk has room for; the control plane tells more.
+    free_segments: u64,
     listeners: Vec<Listener>,
     service: ServiceConfig,
     peers: Vec<Peer>,
@@ -203,9 +207,8 @@ fn assign(
     let token_rules = config.token_rules();
     let documents = Arc::new(Documents::shipped());
     let welcome = welcome(&listening.own)?;
-    let first = Segment { index: SegmentIndex::FIRST, bytes: config.segment_bytes };
-    let space = LogSpace::of(data_dir.path(), shards, first.bytes);
-    let room_blocks = space.map_or(0, |space| space.segments()) * segment_room(first);
+    let space = LogSpace::of(data_dir.path(), shards, config.segment_bytes);
+    let free_segments = space.map_or(0, |space| space.segments());
     let (peers, wakeups) = connect_shards(shards)?;
     let mut assignments = Vec::new();
     let mut orders = Vec::new();
@@ -220,7 +223,8 @@ fn assign(
             cpu: cpus[number % cpus.len()],
             identity: Identity { log, shard: index, shards },
             directory: data_dir.shard_directory(index),
-            room_blocks,
+            free_segments,
+            segment_bytes: config.segment_bytes,
             listeners,
             service: ServiceConfig {
                 index,
@@ -277,7 +281,7 @@ fn default_shards(config: &ServerConfig) -> Result<NonZeroU16, ServerError> {
 fn expected_shards(config: &ServerConfig, default: NonZeroU16) -> Result<NonZeroU16, ServerError> {
     match inspect(&config.data_dir)? {
         Found::Nothing => Ok(config.shards.unwrap_or(default)),
-        Found::DataDir { shards } => Ok(shards),
+        Found::DataDir { shards } => Ok(config.shards.unwrap_or(shards)),
         Found::InUse { owner } => {
             Err(DataDirError::InUse { path: config.data_dir.clone(), owner }.into())
         }
@@ -290,7 +294,12 @@ fn open_data_dir(config: &ServerConfig, default: NonZeroU16) -> Result<DataDir, 
         let first = Segment { index: SegmentIndex::FIRST, bytes: config.segment_bytes };
         prepare_segment(log.directory, identity, first).map_err(io::Error::other)
     };
-    Ok(DataDir::open_or_create(&config.data_dir, config.shards, default, make_log)?)
+    let shards = config.shards.unwrap_or(default);
+    let mut data_dir = DataDir::open_or_create(&config.data_dir, shards, make_log)?;
+    if let Some(asked) = config.shards.filter(|asked| *asked != data_dir.shards()) {
+        repartition(&mut data_dir, asked, config.segment_bytes, &config.retention)?;
+    }
+    Ok(data_dir)
 }
 
 /// The CPUs of the shards in order, and the process kept to them.
@@ -429,10 +438,12 @@ fn run_shard(
 
 /// Recovers the shard's log and sets up everything that its loop needs.
 fn prepare_shard(assignment: Assignment) -> Result<(Shard<SystemClock>, StartedLog), ServerError> {
+    // Before it is pinned, since the threads that read ahead for it run where it may.
+    let Restored { engine, recovered, snapshot } =
+        restore(&assignment.directory, assignment.identity)?;
     cpu::pin_current_thread(assignment.cpu).map_err(ServerError::system("pin a thread"))?;
     let clock = SystemClock::new();
     let mut ring = Ring::new(&RING)?;
-    let (engine, recovered) = recover_log(&assignment)?;
     let sync = choose_sync(&mut ring, &clock, &assignment)?;
     let segments = open_segments(&assignment.directory, &recovered, sync)?;
     let log = StartedLog {
@@ -441,9 +452,14 @@ fn prepare_shard(assignment: Assignment) -> Result<(Shard<SystemClock>, StartedL
         sync,
         current: recovered.segment.index,
         ahead: recovered.prepared.len(),
+        snapshot,
     };
+    let next = SegmentIndex(log.current.0 + 1 + log.ahead as u64);
+    let secured = secured_segments(&log.directory, next, assignment.segment_bytes);
+    let room = segment_room(Segment { index: next, bytes: assignment.segment_bytes });
+    let beyond = Beyond { secured: secured * room, free: assignment.free_segments * room };
     let mut service = Service::new(assignment.service, engine, LogWriter::new(&recovered));
-    service.handle_space(assignment.room_blocks);
+    service.handle_space(beyond);
     let shard = Shard {
         index: assignment.index,
         ring,
@@ -490,36 +506,6 @@ fn choose_sync(
     }
 }
 
-fn recover_log(assignment: &Assignment) -> Result<(Engine, Recovered), ServerError> {
-    let start = Instant::now();
-    let seed = random().and_then(|low| Ok([low, random()?]));
-    let seed = seed.map_err(ServerError::system("draw random bytes"))?;
-    let mut engine = Engine::new(HashSeed(seed.map(u64::from_le_bytes)));
-    let storage = FileStorage::open(&assignment.directory)?;
-    let recovered = recover(&storage, Some(assignment.identity), |entry| {
-        engine.replay(entry.record);
-    })?;
-    if let Some(torn) = &recovered.torn {
-        tracing::warn!(
-            shard = assignment.index.0,
-            segment = torn.start.segment.0,
-            offset = torn.start.offset,
-            bytes = torn.bytes,
-            "an interrupted write was cut off the log's end; nothing in it had been answered"
-        );
-        repair_torn_tail(&storage, torn)?;
-    }
-    let elapsed: Duration = start.elapsed();
-    tracing::info!(
-        shard = assignment.index.0,
-        records = recovered.records,
-        frames = recovered.frames,
-        elapsed_ms = elapsed.as_millis(),
-        "recovered"
-    );
-    Ok((engine, recovered))
-}
-
 fn open_segments(
     directory: &Path,
     recovered: &Recovered,
@@ -533,10 +519,4 @@ fn open_segments(
         Ok((segment.index, file))
     });
     open.collect()
-}
-
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
 }

@@ -57,6 +57,16 @@ impl<'s, S: LogStorage> Bounded<'s, S> {
         Ok(Self { inner, files: files.collect(), end })
     }
 
+    /// The log before `end`, of its segments up to there.
+    pub fn until(inner: &'s S, end: Position) -> Result<Self, WalError> {
+        let segments = inner.segments().map_err(|source| WalError::Io {
+            path: inner.path(end.segment),
+            doing: "list the segments of the log",
+            source,
+        })?;
+        Ok(Self::before(inner, segments.into_iter().map(|segment| (segment, segment.bytes)), end))
+    }
+
     /// The log before `end`, of these segments. A segment may be shown with another size than
     /// its file has: what the file lacks is zeros.
     pub(super) fn before(

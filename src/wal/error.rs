@@ -91,6 +91,25 @@ pub enum WalError {
         /// Its number.
         index: SegmentIndex,
     },
+    /// The log's beginning is gone, and no snapshot stands for it.
+    #[error(
+        "{}: the log begins with segment {first}, and {}. Nothing was changed. Restore this \
+         directory from a backup",
+        dir.display(),
+        if *passed_over == 0 {
+            "there is no snapshot of what came before".to_owned()
+        } else {
+            format!("none of its {passed_over} snapshots can be read (the warnings say why)")
+        }
+    )]
+    NoSnapshot {
+        /// The shard's directory.
+        dir: PathBuf,
+        /// The first segment that is there.
+        first: SegmentIndex,
+        /// How many snapshots were tried.
+        passed_over: usize,
+    },
     /// The operating system refused.
     #[error("{}: {doing}: {source}", path.display())]
     Io {

@@ -57,10 +57,15 @@ pub struct FileStorage {
 impl FileStorage {
     /// The log in `dir`, for service: files and directory are synced first.
     pub fn open(dir: &Path) -> Result<Self, WalError> {
+        Self::open_from(dir, SegmentIndex::FIRST)
+    }
+
+    /// As [`Self::open`], for service from the segment `first` on: no other one is touched.
+    pub fn open_from(dir: &Path, first: SegmentIndex) -> Result<Self, WalError> {
         let storage = Self::open_read_only(dir)?;
         let segments =
             storage.segments().map_err(|source| failed(dir, "list the segments", source))?;
-        for segment in segments {
+        for segment in segments.into_iter().filter(|segment| segment.index >= first) {
             let path = storage.path(segment.index);
             let synced = File::open(&path).and_then(|file| file.sync_all());
             synced.map_err(|source| failed(&path, "sync before reading", source))?;

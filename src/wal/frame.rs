@@ -66,6 +66,11 @@ impl FrameHeader {
         frame[0..4].copy_from_slice(&MAGIC);
         frame[4..6].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         frame[6..8].fill(0);
+        self.restamp(frame)
+    }
+
+    /// As [`Self::encode`], over a frame that has magic and version already, and keeps them.
+    pub(super) fn restamp(&self, frame: &mut [u8]) -> u32 {
         frame[8..16].copy_from_slice(&self.log.0.to_le_bytes());
         frame[16..24].copy_from_slice(&self.segment.0.to_le_bytes());
         frame[24..32].copy_from_slice(&self.first_lsn.0.to_le_bytes());

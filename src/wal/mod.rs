@@ -18,9 +18,10 @@
 //! | `batch`, `writer` | filling a frame, LSNs, where the frame goes, what is durable |
 //! | `room` | how much can still be logged |
 //! | `recover`, `read_ahead` | reading a log back: clean end, torn tail or damage |
-//! | `snapshot` | the state at one LSN, so that a log need not be read from its beginning |
 //! | `survey`, `bounded` | reading a damaged log as far as it goes, and one that is being written |
 //! | `cut` | giving up the end of a log |
+//! | `restamp` | a copy of a log under another id, up to a record or a time |
+//! | `snapshot` | the state at one LSN, so that a log need not be read from its beginning |
 //! | `storage`, `files` | the trait that recovery reads by, and its form on real files |
 //!
 //! Invariants: LSNs are dense from 1. A frame lies in one segment. A frame names its log, its
@@ -39,6 +40,7 @@ mod files;
 mod frame;
 mod read_ahead;
 mod recover;
+mod restamp;
 mod room;
 mod segment;
 pub mod snapshot;
@@ -48,7 +50,7 @@ mod writer;
 
 pub use batch::{Batch, BatchFull};
 pub use bounded::Bounded;
-pub use cut::cut;
+pub use cut::{cut, cut_behind_snapshot};
 pub use error::WalError;
 pub use files::{
     FileStorage, preparation_path, prepare_segment, segment_path, shard_dir, shard_dirs,
@@ -57,13 +59,14 @@ pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
 pub use recover::{
     Entry, LogStart, Recovered, TornTail, log_identity, recover, recover_from, repair_torn_tail,
 };
+pub use restamp::{Restamped, Until, restamp};
 pub use room::{RECORD_COST_MAX, frame_cost, segment_room};
 pub use segment::{
     Identity, LogId, Position, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES,
     Segment, SegmentHeader, SegmentIndex,
 };
 pub use storage::LogStorage;
-pub use survey::{Beyond, Part, Survey, segment_header, survey};
+pub use survey::{Beyond, Survey, Surveyed, first_frame, segment_header, survey};
 pub use writer::{LogWriter, NextSegmentNotPrepared, SealedFrame};
 
 /// The unit of every write: the largest sector that disks here have. Frames and segments are

@@ -13,9 +13,9 @@ use super::BLOCK_BYTES;
 use super::bounded::Bounded;
 use super::codec;
 use super::error::WalError;
-use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use super::frame::{Candidate, FRAME_HEADER_BYTES, FrameHeader};
 use super::read_ahead::{Window, Windows, read_ahead};
-use super::recover::{Entry, Found, Recovered, find, recover};
+use super::recover::{Entry, Found, LogStart, Recovered, find, recover_from};
 use super::segment::{
     Identity, LogId, Position, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentIndex,
 };
@@ -49,14 +49,15 @@ pub struct Beyond {
 
 /// A record, and which part of the log it lies in.
 #[derive(Clone, Copy, Debug)]
-pub enum Part<'a> {
+pub enum Surveyed<'a> {
     /// A record of the chain, in order.
     Chain(Entry<'a>),
     /// A record behind the damage, in the order of the files.
     Beyond(Entry<'a>),
 }
 
-/// Reads all that can be read of a log, and changes nothing.
+/// Reads all that can be read of a log from `start` on, and changes nothing. Without a start, a
+/// log begins with its first segment.
 ///
 /// # Errors
 ///
@@ -64,30 +65,35 @@ pub enum Part<'a> {
 pub fn survey<S: LogStorage>(
     storage: &S,
     expected: Option<Identity>,
-    mut on_part: impl FnMut(Part<'_>),
+    start: Option<LogStart>,
+    mut on_part: impl FnMut(Surveyed<'_>),
 ) -> Result<Survey, WalError> {
     let segments = storage.segments().map_err(|source| WalError::Io {
         path: storage.path(SegmentIndex::FIRST),
         doing: "list the segments of the log",
         source,
     })?;
+    let expected = expected.or(start.map(|start| start.identity));
+    let first = start.map_or(SegmentIndex::FIRST, |start| start.position.segment);
+    let first_lsn = start.map_or(Lsn(1), |start| start.next_lsn);
     let mut handed_out = Lsn(0);
     let mut on_entry = |entry: Entry<'_>| {
         if entry.lsn > handed_out {
             handed_out = entry.lsn;
-            on_part(Part::Chain(entry));
+            on_part(Surveyed::Chain(entry));
         }
     };
     let mut damages = Vec::new();
-    let mut chain = keep_damage(recover(storage, expected, &mut on_entry), &mut damages)?;
-    let readable = if chain.is_none() { readable(storage, &segments)? } else { Vec::new() };
+    let mut chain =
+        keep_damage(recover_from(storage, expected, start, &mut on_entry), &mut damages)?;
+    let readable = if chain.is_none() { readable(storage, first, &segments)? } else { Vec::new() };
     let mut end = first_end(&damages, &segments, storage);
     while chain.is_none() {
         let before = Bounded::before(storage, readable.iter().copied(), end);
         if before.is_empty() {
             break;
         }
-        chain = keep_damage(recover(&before, expected, &mut on_entry), &mut damages)?;
+        chain = keep_damage(recover_from(&before, expected, start, &mut on_entry), &mut damages)?;
         if chain.is_none() {
             let earlier = damages.last().and_then(|error| place(error, &segments, storage));
             let earlier = earlier.expect("what is bounded lacks no segment");
@@ -99,8 +105,8 @@ pub fn survey<S: LogStorage>(
     let mut beyond = Beyond::default();
     let log = chain.as_ref().map(|chain| chain.identity).or(expected).map(|whose| whose.log);
     if let (false, Some(log)) = (damages.is_empty(), log) {
-        let next_lsn = chain.as_ref().map_or(Lsn(1), |chain| chain.next_lsn);
-        let from = chain.as_ref().map_or(SegmentIndex(0), |chain| chain.end.segment);
+        let next_lsn = chain.as_ref().map_or(first_lsn, |chain| chain.next_lsn);
+        let from = chain.as_ref().map_or(first, |chain| chain.end.segment);
         let rest: Vec<Segment> = segments.into_iter().filter(|rest| rest.index >= from).collect();
         let mut salvage = Salvage { log, next_lsn, beyond: &mut beyond, on_part };
         read_ahead(storage, &rest, |windows| salvage.run(storage, windows))?;
@@ -122,6 +128,37 @@ pub fn segment_header<S: LogStorage>(
     }
 }
 
+/// Where a log goes on whose first segments are gone, as the first frame that is there says it:
+/// for readers that want all there is. `None` where there is no such frame.
+pub fn first_frame<S: LogStorage>(storage: &S) -> Result<Option<LogStart>, WalError> {
+    let failed = |segment: SegmentIndex| {
+        let path = storage.path(segment);
+        move |source| WalError::Io { path, doing: "read the log", source }
+    };
+    let segments = storage.segments().map_err(failed(SegmentIndex::FIRST))?;
+    let Some(first) = segments.first() else { return Ok(None) };
+    if first.bytes < (SEGMENT_HEADER_BYTES + BLOCK_BYTES) as u64 {
+        return Ok(None);
+    }
+    let identity = match segment_header(storage, first.index) {
+        Ok(header) => header.identity,
+        Err(error @ WalError::Io { .. }) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let position = Position { segment: first.index, offset: SEGMENT_HEADER_BYTES as u64 };
+    let mut block = [0; BLOCK_BYTES];
+    storage.read_at(position, &mut block).map_err(failed(first.index))?;
+    let frame = Candidate::read(&block).map(|candidate| candidate.header);
+    let frame = frame.filter(|frame| frame.log == identity.log && frame.first_lsn > Lsn(0));
+    Ok(frame.map(|frame| LogStart {
+        identity,
+        position,
+        next_lsn: frame.first_lsn,
+        previous_crc: frame.previous_crc,
+        last_time: frame.time,
+    }))
+}
+
 /// Damage is kept and told apart from what is none.
 fn keep_damage(
     outcome: Result<Recovered, WalError>,
@@ -141,11 +178,12 @@ fn keep_damage(
 /// where that can be read, and the bytes that its file has.
 fn readable<S: LogStorage>(
     storage: &S,
+    first: SegmentIndex,
     segments: &[Segment],
 ) -> Result<Vec<(Segment, u64)>, WalError> {
-    let mut index = SegmentIndex::FIRST;
+    let mut index = first;
     let mut readable = Vec::new();
-    for segment in segments {
+    for segment in segments.iter().filter(|segment| segment.index >= first) {
         if segment.index != index {
             break;
         }
@@ -177,9 +215,10 @@ fn place<S: LogStorage>(error: &WalError, segments: &[Segment], storage: &S) -> 
         WalError::NotASegment { file }
         | WalError::ForeignLog { file, .. }
         | WalError::WrongShard { file, .. } => (file, 0),
-        WalError::MissingSegment { .. } | WalError::NewerFormat { .. } | WalError::Io { .. } => {
-            return None;
-        }
+        WalError::MissingSegment { .. }
+        | WalError::NoSnapshot { .. }
+        | WalError::NewerFormat { .. }
+        | WalError::Io { .. } => return None,
     };
     let segment = segments.iter().find(|segment| storage.path(segment.index) == *file)?;
     Some(Position { segment: segment.index, offset })
@@ -193,7 +232,7 @@ struct Salvage<'b, F> {
     on_part: F,
 }
 
-impl<F: FnMut(Part<'_>)> Salvage<'_, F> {
+impl<F: FnMut(Surveyed<'_>)> Salvage<'_, F> {
     fn run<S: LogStorage>(&mut self, storage: &S, mut windows: Windows) -> Result<(), WalError> {
         let mut unused = 0;
         loop {
@@ -252,7 +291,7 @@ impl<F: FnMut(Part<'_>)> Salvage<'_, F> {
                 let start = Position { offset: position.offset + at as u64, ..position };
                 let record = &record;
                 let entry = Entry { lsn, time, position: start, frame: position, record };
-                (self.on_part)(Part::Beyond(entry));
+                (self.on_part)(Surveyed::Beyond(entry));
             }
             at += bytes;
             let Some(next) = lsn.0.checked_add(1) else { return };

@@ -7,16 +7,19 @@ use std::num::NonZeroU16;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use boxoffice::engine::{Engine, HashSeed};
 use boxoffice::model::record::{
     Bought, Confirmed, Held, ItemDefined, Origin, RecordLines, SaleDefined, SaleStateSet,
 };
+use boxoffice::model::snapshot::Part;
 use boxoffice::model::{
-    AccountId, BodyDigest, DurationMs, ItemId, ItemTerms, Line, OrderNumber, PaymentRef, Price,
-    Quantity, Record, RequestId, SaleId, SaleState, SaleTerms, ShardIndex, TimeMs,
+    AccountId, BodyDigest, DurationMs, ItemId, ItemTerms, Line, Lsn, OrderNumber, PaymentRef,
+    Price, Quantity, Record, RequestId, SaleId, SaleState, SaleTerms, ShardIndex, TimeMs,
 };
+use boxoffice::wal::snapshot::{SnapshotHeader, SnapshotWriter, snapshot_path};
 use boxoffice::wal::{
-    BLOCK_BYTES, Batch, FRAME_BYTES_MAX, FileStorage, Identity, LogId, LogWriter, Segment,
-    SegmentIndex, prepare_segment, recover, segment_path, shard_dir,
+    BLOCK_BYTES, Batch, FRAME_BYTES_MAX, FileStorage, Identity, LogId, LogWriter, Position,
+    Segment, SegmentIndex, prepare_segment, recover, segment_path, shard_dir,
 };
 
 /// Frames of a segment: its header and seven frames of a block each.
@@ -94,6 +97,53 @@ impl Made {
 
     pub fn records(&self) -> u64 {
         self.frames * RECORDS_OF_FRAME
+    }
+
+    /// Writes a snapshot of the first frames of a shard, as `change` leaves its parts, and returns
+    /// its file.
+    pub fn snapshot(&self, shard: u16, frames: u64, change: impl FnMut(&mut Part)) -> PathBuf {
+        self.snapshot_with(shard, frames, |parts| parts.iter_mut().for_each(change))
+    }
+
+    /// As [`Self::snapshot`], with all parts at once.
+    pub fn snapshot_with(
+        &self,
+        shard: u16,
+        frames: u64,
+        change: impl FnOnce(&mut Vec<Part>),
+    ) -> PathBuf {
+        let last_lsn = Lsn(frames * RECORDS_OF_FRAME);
+        let storage = FileStorage::open(&self.shard_dir(shard)).expect("a log");
+        let mut engine = Engine::new(HashSeed([1, 2]));
+        let recovered = recover(&storage, None, |entry| {
+            if entry.lsn <= last_lsn {
+                engine.apply(entry.record);
+                engine.reclaim();
+            }
+        });
+        let (last_segment, last_offset) = Self::place(frames - 1);
+        let mut crc = [0; 4];
+        fs::File::open(self.segment(shard, last_segment))
+            .and_then(|file| file.read_exact_at(&mut crc, last_offset + 52))
+            .expect("a frame has a CRC");
+        let (segment, offset) = Self::place(frames);
+        let header = SnapshotHeader {
+            identity: recovered.expect("the log is whole").identity,
+            last_lsn,
+            position: Position { segment: SegmentIndex(segment), offset },
+            previous_crc: u32::from_le_bytes(crc),
+            last_time: TimeMs(TIME + 1000 * (frames - 1)),
+        };
+        let path = snapshot_path(&self.shard_dir(shard), last_lsn);
+        let file = fs::File::create(&path).expect("a file");
+        let mut writer = SnapshotWriter::new(file, &header).expect("a header");
+        let mut parts: Vec<Part> = engine.export().collect();
+        change(&mut parts);
+        for part in &parts {
+            writer.part(part).expect("a part");
+        }
+        writer.finish().expect("a trailer");
+        path
     }
 
     fn write_shard(&self, shard: u16) {

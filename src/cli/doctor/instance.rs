@@ -40,10 +40,10 @@ fn data_dir(subject: &Subject<'_>) -> Finding {
     match &subject.found {
         Ok(Found::Nothing) => Finding::ok(name, format!("{path} is new")),
         Ok(Found::DataDir { shards }) => match subject.settings.shards {
-            Some(asked) if asked != *shards => Finding::fail(
+            Some(asked) if asked != *shards => Finding::warn(
                 name,
-                format!("{path} was made for {shards} shards, not {asked}"),
-                format!("set shards = {shards}"),
+                format!("{path} has {shards} shards, and a start divides them into {asked}"),
+                format!("set shards = {shards} if that is not wanted"),
             ),
             _ => Finding::ok(name, format!("{path} with {shards} shards; no server has it")),
         },

@@ -27,7 +27,9 @@ pub fn check(resolved: &Resolved) -> Vec<Problem> {
         complain("cpus", problem);
     }
     for (name, address) in listeners(settings) {
-        if settings.keys.is_none() && !address.ip().is_loopback() {
+        // Over HTTP a buyer's token is a credential too.
+        let has_keys = settings.keys.is_some() || name == "http" && !settings.token_keys.is_empty();
+        if !has_keys && !address.ip().is_loopback() {
             complain(
                 name,
                 format!(
@@ -57,6 +59,10 @@ pub fn check(resolved: &Resolved) -> Vec<Problem> {
                     "no token is checked without `token_keys`: set those too".to_owned(),
                 );
             }
+        }
+        if settings.buyers_confirm {
+            let problem = "no buyer is known without `token_keys`: set those too";
+            complain("buyers_confirm", problem.to_owned());
         }
     }
     if settings.proxy_protocol && settings.trusted_proxies.is_empty() {

@@ -28,7 +28,7 @@ use self::table::{SETTINGS, Setting};
 use crate::server::config::{
     ADMIN_SOCKET_DEFAULT, AdminAddress, BINARY_DEFAULT, CONNECTIONS_DEFAULT, HTTP_DEFAULT,
     IDLE_TIMEOUT_DEFAULT, LOG_LEVEL_DEFAULT, LogFormat, REQUEST_TIMEOUT_DEFAULT,
-    SEGMENTS_AHEAD_DEFAULT, SEND_TIMEOUT_DEFAULT,
+    SEGMENTS_AHEAD_DEFAULT, SEND_TIMEOUT_DEFAULT, SNAPSHOT_EVERY_DEFAULT,
 };
 use crate::wal::SEGMENT_BYTES_DEFAULT;
 
@@ -58,6 +58,9 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     pub segment_bytes: u64,
     pub segments_ahead: NonZeroU16,
+    pub snapshot_every: u64,
+    pub retention: RetentionChoice,
+    pub archive_dir: Option<PathBuf>,
     pub connections: NonZeroUsize,
     pub idle_timeout: Duration,
     pub request_timeout: Duration,
@@ -65,6 +68,28 @@ pub struct Settings {
     pub slow_request: Option<Duration>,
     pub log_level: tracing::Level,
     pub log_format: LogFormat,
+}
+
+/// What becomes of log segments that no start needs any more, before the directory to move them to
+/// is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetentionChoice {
+    #[default]
+    Keep,
+    Delete,
+    Archive,
+}
+
+impl RetentionChoice {
+    pub const ALL: [Self; 3] = [Self::Keep, Self::Delete, Self::Archive];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Delete => "delete",
+            Self::Archive => "archive",
+        }
+    }
 }
 
 impl Default for Settings {
@@ -86,6 +111,9 @@ impl Default for Settings {
             cors_origins: Vec::new(),
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             segments_ahead: SEGMENTS_AHEAD_DEFAULT,
+            snapshot_every: SNAPSHOT_EVERY_DEFAULT,
+            retention: RetentionChoice::default(),
+            archive_dir: None,
             connections: CONNECTIONS_DEFAULT,
             idle_timeout: IDLE_TIMEOUT_DEFAULT,
             request_timeout: REQUEST_TIMEOUT_DEFAULT,

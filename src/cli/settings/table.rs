@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Settings;
 use super::kind::Kind;
+use super::{RetentionChoice, Settings};
 use crate::runtime::cpu;
 use crate::server::config::{
     AdminAddress, LogFormat, SEGMENT_BYTES_LEAST, SEGMENTS_AHEAD_MAX, SHARDS_MAX,
@@ -116,7 +116,7 @@ fn cpu_list(cpus: &[usize]) -> String {
 }
 
 /// Every setting, in the order in which a reader wants them.
-pub const SETTINGS: [Setting; 23] = [
+pub const SETTINGS: [Setting; 26] = [
     Setting {
         name: "data_dir",
         flag: "data-dir",
@@ -347,6 +347,50 @@ pub const SETTINGS: [Setting; 23] = [
         },
     },
     Setting {
+        name: "snapshot_every",
+        flag: "snapshot-every",
+        placeholder: "N",
+        kind: Kind::Number { least: 0, most: SEGMENT_BYTES_MAX, multiple_of: 1 },
+        is_list: false,
+        doc: "How much of a shard's log is complete before its next snapshot, in bytes; 0 makes \
+              none.",
+        unset: None,
+        read: |s| texts([s.snapshot_every]),
+        write: |s, g| {
+            s.snapshot_every = one(g)?;
+            Some(())
+        },
+    },
+    Setting {
+        name: "retention",
+        flag: "retention",
+        placeholder: "WHAT",
+        kind: Kind::Choice(&RETENTIONS),
+        is_list: false,
+        doc: "What becomes of log segments that two snapshots cover: they stay, are deleted, or \
+              move to the archive. Payment references are in the log alone.",
+        unset: None,
+        read: |s| texts([s.retention.name()]),
+        write: |s, g| {
+            s.retention = retention(g)?;
+            Some(())
+        },
+    },
+    Setting {
+        name: "archive_dir",
+        flag: "archive-dir",
+        placeholder: "DIR",
+        kind: Kind::Path,
+        is_list: false,
+        doc: "Where `retention = \"archive\"` moves log segments.",
+        unset: Some(("none", "\"/var/lib/boxoffice-archive\"")),
+        read: |s| paths(&s.archive_dir),
+        write: |s, g| {
+            s.archive_dir = Some(one(g)?);
+            Some(())
+        },
+    },
+    Setting {
         name: "connections",
         flag: "connections",
         placeholder: "N",
@@ -446,6 +490,14 @@ pub const SETTINGS: [Setting; 23] = [
         },
     },
 ];
+
+const RETENTIONS: [&str; RetentionChoice::ALL.len()] =
+    [RetentionChoice::Keep.name(), RetentionChoice::Delete.name(), RetentionChoice::Archive.name()];
+
+fn retention(given: &[String]) -> Option<RetentionChoice> {
+    let given = given.last()?;
+    RetentionChoice::ALL.into_iter().find(|choice| choice.name().eq_ignore_ascii_case(given))
+}
 
 const LOG_FORMATS: [&str; LogFormat::ALL.len()] = [
     LogFormat::Auto.name(),

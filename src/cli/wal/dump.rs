@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::super::Failed;
 use super::super::exit::ExitCode;
 use super::super::moment::Moment;
-use super::facts::{Verdict, examine};
+use super::facts::{Reach, Verdict, examine};
 use super::logs::Logs;
 use super::record::Shown;
 use crate::model::record::Origin;
@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     for log in &logs.shards {
         let mut selection = Selection { filter: &args.filter, orders: HashSet::new() };
         let mut shown = 0;
-        let examined = examine(&args.dir, log, logs.is_in_use, |entry, is_beyond| {
+        let examined = examine(&args.dir, log, logs.is_in_use, Reach::All, |entry, is_beyond| {
             if (args.past_damage || !is_beyond) && selection.takes(entry) {
                 shown += 1;
                 output.line(&Shown::new(log.shard.0, entry, is_beyond));

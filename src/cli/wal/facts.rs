@@ -1,5 +1,6 @@
 //! The verdict on one log as people and scripts read it, and what to do next.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -10,12 +11,13 @@ use serde::Serialize;
 use super::super::Failed;
 use super::super::moment::Moment;
 use super::failed;
+use super::grounds::{Grounds, SnapshotFacts};
 use super::logs::ShardLog;
 use super::loss::Loss;
 use crate::model::Lsn;
 use crate::wal::{
-    Bounded, Entry, FileStorage, LogStorage, Part, Recovered, Survey, WalError, segment_header,
-    survey,
+    Bounded, Entry, FileStorage, LogStart, LogStorage, Recovered, Survey, Surveyed, WalError,
+    segment_header, survey,
 };
 
 /// What a log is worth.
@@ -35,8 +37,11 @@ pub(in crate::cli) enum Verdict {
 pub(in crate::cli) struct ShardFacts {
     pub(super) shard: u16,
     pub(super) verdict: Verdict,
+    /// Whether a server starts on it, damaged or not: from a snapshot behind the damage.
+    pub(super) serves: bool,
     directory: PathBuf,
-    /// What can be relied on.
+    snapshots: Vec<SnapshotFacts>,
+    /// What can be relied on, behind the snapshot that a server starts from.
     records: u64,
     frames: u64,
     /// The LSN that the next record would get; absent where nothing can be relied on.
@@ -61,7 +66,19 @@ struct Torn {
 /// A log that was looked at.
 pub(in crate::cli) struct Examined {
     pub(in crate::cli) facts: ShardFacts,
+    /// As a server would read it.
     pub(in crate::cli) chain: Option<Recovered>,
+    /// Where a server begins.
+    pub(in crate::cli) newest: Option<LogStart>,
+}
+
+/// Which records are handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Reach {
+    /// All that are there.
+    All,
+    /// Those that a server reads: behind its newest sound snapshot.
+    Serving,
 }
 
 /// Reads a log as far as it goes, and hands out each record, with whether it is behind damage.
@@ -69,33 +86,66 @@ pub(in crate::cli) fn examine(
     data_dir: &Path,
     log: &ShardLog,
     is_in_use: bool,
+    reach: Reach,
     mut on_record: impl FnMut(&Entry<'_>, bool),
 ) -> Result<Examined, Failed> {
     if let Some(what) = no_directory(&log.dir)? {
-        return Ok(Examined { facts: absent(data_dir, log, what), chain: None });
+        return Ok(Examined { facts: absent(data_dir, log, what), chain: None, newest: None });
     }
     let storage = FileStorage::open_read_only(&log.dir).map_err(|error| failed(&error))?;
     let frozen = Bounded::freeze(&storage).map_err(|error| failed(&error))?;
+    let grounds = Grounds::find(&log.dir, &storage, log.identity)?;
+    let first_lsn = grounds.newest.map_or(Lsn(1), |start| start.next_lsn);
+    let mut next_lsn = first_lsn;
     let mut loss = None;
-    let mut next_lsn = Lsn(1);
-    let survey = survey(&frozen, log.identity, |part| match part {
-        Part::Chain(entry) => {
-            next_lsn = entry.lsn.next();
-            on_record(&entry, false);
-        }
-        Part::Beyond(entry) => {
-            loss.get_or_insert_with(|| Loss::from(next_lsn)).add(&entry);
-            on_record(&entry, true);
+    let is_one = grounds.newest == grounds.earliest;
+    let serving = survey(&frozen, log.identity, grounds.newest, |part| {
+        let (entry, is_beyond) = match part {
+            Surveyed::Chain(entry) => {
+                next_lsn = entry.lsn.next();
+                (entry, false)
+            }
+            Surveyed::Beyond(entry) => {
+                loss.get_or_insert_with(|| Loss::from(next_lsn)).add(&entry);
+                (entry, true)
+            }
+        };
+        if is_one || reach == Reach::Serving {
+            on_record(&entry, is_beyond);
         }
     });
-    let survey = survey.map_err(|error| failed(&error))?;
-    let mut facts = facts(log, &survey, &storage, is_in_use);
-    if facts.verdict == Verdict::Damaged {
-        let next_lsn = survey.chain.as_ref().map_or(Lsn(1), |chain| chain.next_lsn);
-        facts.lost = Some(loss.unwrap_or_else(|| Loss::from(next_lsn)).sum_up());
-        facts.next = advice(data_dir, log, &survey, &storage);
+    let serving = serving.map_err(|error| failed(&error))?;
+    let mut damages: Vec<String> = grounds.faults().collect();
+    if !is_one {
+        let all = survey(&frozen, log.identity, grounds.earliest, |part| {
+            if let (Reach::All, Surveyed::Chain(entry)) = (reach, part) {
+                on_record(&entry, false);
+            } else if let (Reach::All, Surveyed::Beyond(entry)) = (reach, part) {
+                on_record(&entry, true);
+            }
+        });
+        damages.extend(all.map_err(|error| failed(&error))?.damages.iter().map(what));
     }
-    Ok(Examined { facts, chain: survey.chain })
+    damages.extend(serving.damages.iter().map(what));
+    // One place may be seen by both readings.
+    let mut seen = HashSet::new();
+    damages.retain(|damage| seen.insert(damage.clone()));
+    let mut facts = facts(log, &serving, &storage, is_in_use);
+    facts.snapshots = grounds.facts();
+    facts.damages = damages;
+    if !serving.damages.is_empty() {
+        let next_lsn = serving.chain.as_ref().map_or(first_lsn, |chain| chain.next_lsn);
+        facts.lost = Some(loss.unwrap_or_else(|| Loss::from(next_lsn)).sum_up());
+        facts.next = advice(data_dir, log, &serving, grounds.newest, &storage);
+    } else if !facts.damages.is_empty() {
+        facts.verdict = Verdict::Damaged;
+        facts.next = vec![format!(
+            "the server starts all the same, for it needs none of this: take a backup now: \
+             boxoffice backup {} --to BACKUP",
+            data_dir.display()
+        )];
+    }
+    Ok(Examined { facts, chain: serving.chain, newest: grounds.newest })
 }
 
 /// Why there is no directory for the shard, where there is none.
@@ -116,7 +166,9 @@ fn absent(data_dir: &Path, log: &ShardLog, what: &str) -> ShardFacts {
     ShardFacts {
         shard: log.shard.0,
         verdict: Verdict::Damaged,
+        serves: false,
         directory: log.dir.clone(),
+        snapshots: Vec::new(),
         records: 0,
         frames: 0,
         next_lsn: None,
@@ -145,13 +197,15 @@ fn facts(log: &ShardLog, survey: &Survey, storage: &FileStorage, is_in_use: bool
     ShardFacts {
         shard: log.shard.0,
         verdict,
+        serves: survey.damages.is_empty(),
         directory: log.dir.clone(),
+        snapshots: Vec::new(),
         records: chain.map_or(0, |chain| chain.records),
         frames: chain.map_or(0, |chain| chain.frames),
         next_lsn: chain.map(|chain| chain.next_lsn.0),
         last_time_ms: chain.filter(|chain| chain.frames > 0).map(|chain| Moment(chain.last_time)),
         torn,
-        damages: survey.damages.iter().map(what).collect(),
+        damages: Vec::new(),
         lost: None,
         next: Vec::new(),
     }
@@ -179,7 +233,13 @@ fn restore(data_dir: &Path) -> String {
     format!("restore a backup into a new directory: boxoffice restore BACKUP --to {dir}.restored")
 }
 
-fn advice(data_dir: &Path, log: &ShardLog, survey: &Survey, storage: &FileStorage) -> Vec<String> {
+fn advice(
+    data_dir: &Path,
+    log: &ShardLog,
+    survey: &Survey,
+    newest: Option<LogStart>,
+    storage: &FileStorage,
+) -> Vec<String> {
     let mut next = Vec::new();
     let log_id = log.identity.or_else(|| survey.chain.as_ref().map(|chain| chain.identity));
     for segment in storage.segments().unwrap_or_default() {
@@ -205,8 +265,9 @@ fn advice(data_dir: &Path, log: &ShardLog, survey: &Survey, storage: &FileStorag
         }
     }
     next.push(restore(data_dir));
-    if let Some(chain) = &survey.chain {
-        let (dir, shard, lsn) = (data_dir.display(), log.shard, chain.next_lsn);
+    let chain_ends = survey.chain.as_ref().map(|chain| chain.next_lsn);
+    if let Some(lsn) = chain_ends.or(newest.map(|start| start.next_lsn)) {
+        let (dir, shard) = (data_dir.display(), log.shard);
         next.push(format!(
             "without a backup, keep what lies before the damage: boxoffice wal truncate {dir} \
              --shard {shard} --at {lsn} --backup {dir}.cut"
@@ -237,6 +298,9 @@ impl fmt::Display for ShardFacts {
                  acknowledged, and the next start removes it",
                 file.display()
             )?;
+        }
+        for snapshot in &self.snapshots {
+            write!(f, "\n  {snapshot}")?;
         }
         for damage in &self.damages {
             write!(f, "\n  {damage}")?;

@@ -61,7 +61,7 @@ pub(in crate::cli) fn refused(error: &DataDirError) -> Failed {
         DataDirError::NewerFormat { .. } | DataDirError::NotOurs { .. } => ExitCode::ForeignData,
         DataDirError::BadManifest { .. } => ExitCode::DamagedLog,
         DataDirError::Io { path, source, .. } => return super::system(path, source, error),
-        _ => ExitCode::Configuration,
+        DataDirError::Absent { .. } => ExitCode::Configuration,
     };
     Failed::new(code, error)
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `logs` | finding the logs of a directory: a data directory or a backup |
 //! | `dump`, `record` | showing records |
+//! | `grounds` | the snapshots that a log stands on |
 //! | `verify`, `facts` | the verdict, and what to do next |
 //! | `loss` | what lies behind a cut |
 //! | `truncate` | making the cut |
@@ -12,6 +13,7 @@
 
 mod dump;
 pub(super) mod facts;
+pub(super) mod grounds;
 pub(super) mod logs;
 mod loss;
 mod record;
@@ -53,6 +55,7 @@ pub(super) fn failed(error: &WalError) -> Failed {
     let code = match error {
         WalError::Damage { .. }
         | WalError::NotASegment { .. }
+        | WalError::NoSnapshot { .. }
         | WalError::MissingSegment { .. } => ExitCode::DamagedLog,
         WalError::NewerFormat { .. }
         | WalError::ForeignLog { .. }
@@ -77,12 +80,13 @@ fn system(
             "the disk does not give it back: copy the directory to another disk (ddrescue), and \
              go on there"
         }
-        _ => return Failed::new(ExitCode::Failure, error),
+        _ => return Failed::new(ExitCode::CannotRead, error),
     };
     let code = match source.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ExitCode::DiskFailed,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ExitCode::NoRoom,
+        ErrorKind::PermissionDenied => ExitCode::Configuration,
         ErrorKind::NotFound | ErrorKind::NotADirectory if !path.is_dir() => ExitCode::Configuration,
-        _ => ExitCode::Failure,
+        _ => ExitCode::CannotRead,
     };
     Failed::new(code, format_args!("{error}; {hint}"))
 }

@@ -13,14 +13,15 @@ use serde::Serialize;
 
 use super::super::exit::ExitCode;
 use super::super::{Failed, print};
-use super::facts::{Examined, Verdict, examine};
+use super::facts::{Examined, Reach, examine};
 use super::failed;
 use super::logs::{Logs, ShardLog, refused};
 use super::loss::Loss;
 use crate::model::Lsn;
 use crate::server::datadir::DataDir;
 use crate::wal::{
-    FileStorage, LogStorage, Position, Recovered, Segment, SegmentIndex, cut, segment_header,
+    FileStorage, LogStart, LogStorage, Position, SEGMENT_BYTES_DEFAULT, SegmentIndex, cut,
+    cut_behind_snapshot, segment_header,
 };
 
 #[derive(Debug, clap::Args)]
@@ -63,15 +64,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let logs = Logs::find(&args.dir, Some(args.shard))?;
     let log = &logs.shards[0];
     let mut ends = Ends::new(Lsn(args.at));
-    let examined = examine(&args.dir, log, false, |entry, is_beyond| {
+    let examined = examine(&args.dir, log, false, Reach::Serving, |entry, is_beyond| {
         ends.see(entry.lsn, entry.frame, is_beyond);
         if entry.lsn.0 >= args.at {
             ends.loss.add(entry);
         }
     })?;
-    let (chain, end) = where_to_cut(args, &examined, &ends)?;
+    let end = where_to_cut(args, &examined, &ends)?;
     let storage = FileStorage::open_read_only(&log.dir).map_err(|error| failed(&error))?;
-    let files = files_behind(&storage, end).map_err(|error| copy_failed(&log.dir, &error))?;
+    let files =
+        files_behind(&storage, end.first()).map_err(|error| copy_failed(&log.dir, &error))?;
     let mut cut = Cut {
         shard: args.shard,
         at_lsn: args.at,
@@ -85,14 +87,33 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     }
     ask(args)?;
     copy_away(args, log, &cut)?;
-    make(log, chain, &storage, end)?;
-    let after = examine(&args.dir, log, false, |_, _| {})?;
-    if after.facts.verdict != Verdict::Clean {
-        let message = format!("the log is not clean after the cut: {}", after.facts);
+    make(log, &storage, end)?;
+    let after = examine(&args.dir, log, false, Reach::Serving, |_, _| {})?;
+    if !after.facts.serves {
+        let message = format!("the log is not whole after the cut: {}", after.facts);
         return Err(Failed::new(ExitCode::DamagedLog, message.replace('\n', ";")));
     }
     cut.done = true;
     print(&cut, args.json)
+}
+
+/// What a cut leaves at the end of the log.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// A segment, used up to this place.
+    In(Position),
+    /// Nothing behind the snapshot: the log begins there, in a segment that is made anew.
+    Snapshot(LogStart),
+}
+
+impl End {
+    /// The first segment that changes or goes away.
+    const fn first(self) -> SegmentIndex {
+        match self {
+            Self::In(place) => place.segment,
+            Self::Snapshot(_) => SegmentIndex::FIRST,
+        }
+    }
 }
 
 /// Where the frames around the cut start, learnt record by record.
@@ -128,30 +149,29 @@ impl Ends {
     }
 }
 
-/// The log as far as it is whole, and where it shall end.
-fn where_to_cut<'e>(
-    args: &Args,
-    examined: &'e Examined,
-    ends: &Ends,
-) -> Result<(&'e Recovered, Position), Failed> {
+/// Where the log shall end.
+fn where_to_cut(args: &Args, examined: &Examined, ends: &Ends) -> Result<End, Failed> {
     let (dir, shard, at) = (args.dir.display(), args.shard, args.at);
     let usage = |message: String| Failed::new(ExitCode::Usage, message);
-    if examined.facts.verdict != Verdict::Damaged {
+    if examined.facts.serves {
         return Err(usage(format!(
             "shard {shard} is not damaged, so there is nothing to give up; `boxoffice restore \
              BACKUP --to DIR --to-lsn {shard}:LSN` goes back to an earlier point"
         )));
     }
-    let Some(chain) = &examined.chain else {
-        return Err(Failed::new(
-            ExitCode::DamagedLog,
-            format_args!(
-                "nothing before the damage can be read, so no cut can save shard {shard}: \
-                 restore a backup (`boxoffice restore`), or see `boxoffice wal verify {dir}`"
-            ),
-        ));
+    let (next, end) = match (&examined.chain, examined.newest) {
+        (Some(chain), _) => (chain.next_lsn, End::In(chain.end)),
+        (None, Some(start)) => (start.next_lsn, End::Snapshot(start)),
+        (None, None) => {
+            return Err(Failed::new(
+                ExitCode::DamagedLog,
+                format_args!(
+                    "nothing before the damage can be read, so no cut can save shard {shard}: \
+                     restore a backup (`boxoffice restore`), or see `boxoffice wal verify {dir}`"
+                ),
+            ));
+        }
     };
-    let next = chain.next_lsn;
     if at > next.0 {
         return Err(usage(format!(
             "--at {at}: the log of shard {shard} is whole up to LSN {} only; the latest cut is \
@@ -160,22 +180,27 @@ fn where_to_cut<'e>(
         )));
     }
     if at == next.0 {
-        return Ok((chain, chain.end));
+        return Ok(end);
     }
     match ends.cut_frame {
-        Some((frame, first)) if first.0 == at => Ok((chain, frame)),
+        Some((frame, first)) if first.0 == at => Ok(End::In(frame)),
         Some((_, first)) => Err(usage(format!(
             "--at {at} lies inside a group of records that were written together; cut at {first} \
              or at {}",
             ends.behind.unwrap_or(next)
         ))),
-        None => Err(usage(format!("--at {at}: the log of shard {shard} has no such LSN"))),
+        None => Err(usage(format!(
+            "--at {at}: the log of shard {shard} has no such LSN{}",
+            examined.newest.map_or(String::new(), |start| {
+                format!(" behind its snapshot; the earliest cut is --at {}", start.next_lsn)
+            })
+        ))),
     }
 }
 
-/// The files that a cut at `end` changes or removes.
-fn files_behind(storage: &FileStorage, end: Position) -> io::Result<Vec<PathBuf>> {
-    let segments = storage.segments()?.into_iter().filter(|segment| segment.index >= end.segment);
+/// The files that a cut changes or removes.
+fn files_behind(storage: &FileStorage, first: SegmentIndex) -> io::Result<Vec<PathBuf>> {
+    let segments = storage.segments()?.into_iter().filter(|segment| segment.index >= first);
     Ok(segments.map(|segment| storage.path(segment.index)).collect())
 }
 
@@ -245,7 +270,7 @@ fn copy_away(args: &Args, log: &ShardLog, cut: &Cut) -> Result<(), Failed> {
 
 fn copy_failed(path: &Path, error: &io::Error) -> Failed {
     let code = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCode::DiskFailed,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCode::NoRoom,
         _ => ExitCode::Configuration,
     };
     Failed::new(
@@ -258,20 +283,18 @@ fn copy_failed(path: &Path, error: &io::Error) -> Failed {
     )
 }
 
-fn make(
-    log: &ShardLog,
-    chain: &Recovered,
-    storage: &FileStorage,
-    end: Position,
-) -> Result<(), Failed> {
-    let bytes = |index: SegmentIndex| {
-        if index == chain.segment.index {
-            return Ok(chain.segment.bytes);
+fn make(log: &ShardLog, storage: &FileStorage, end: End) -> Result<(), Failed> {
+    let made = match end {
+        End::In(place) => segment_header(storage, place.segment)
+            .and_then(|header| cut(&log.dir, place, header.segment)),
+        End::Snapshot(start) => {
+            let sizes = storage.segments().unwrap_or_default().into_iter();
+            let sizes = sizes.filter_map(|segment| segment_header(storage, segment.index).ok());
+            let bytes = sizes.map(|header| header.segment.bytes).next();
+            cut_behind_snapshot(&log.dir, &start, bytes.unwrap_or(SEGMENT_BYTES_DEFAULT))
         }
-        segment_header(storage, index).map(|header| header.segment.bytes)
     };
-    let segment = bytes(end.segment).map(|bytes| Segment { index: end.segment, bytes });
-    segment.and_then(|segment| cut(&log.dir, end, segment)).map_err(|error| failed(&error))
+    made.map_err(|error| failed(&error))
 }
 
 impl fmt::Display for Cut {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::super::exit::ExitCode;
 use super::super::{Failed, print};
-use super::facts::{ShardFacts, Verdict, examine};
+use super::facts::{Reach, ShardFacts, Verdict, examine};
 use super::logs::Logs;
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let in_use = logs.is_in_use;
     let mut shards = Vec::new();
     for log in &logs.shards {
-        shards.push(examine(&args.dir, log, in_use, |_, _| {})?.facts);
+        shards.push(examine(&args.dir, log, in_use, Reach::All, |_, _| {})?.facts);
     }
     let verdict = shards.iter().map(|shard| shard.verdict).max().unwrap_or(Verdict::Clean);
     print(&Facts { verdict, in_use, shards }, args.json)?;

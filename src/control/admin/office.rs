@@ -26,8 +26,8 @@ use crate::control::desk::{Desk, Phase};
 use crate::control::metrics::Scraper;
 use crate::model::outcome::{ORDERS_PAGE_MAX, SALES_PAGE_MAX};
 use crate::model::{
-    Command, ItemCounts, ItemId, OrderNumber, OrderPage, OrderView, Outcome, Query, Refusal,
-    RequestId, SaleId, SalePage, SaleState, SaleStats, ShardIndex, account_from_text,
+    Command, ItemCounts, ItemId, ItemTerms, OrderNumber, OrderPage, OrderView, Outcome, Query,
+    Refusal, RequestId, SaleId, SalePage, SaleState, SaleStats, ShardIndex, account_from_text,
     request_id_from_text,
 };
 use crate::protocol::http::{HttpFault, Method, Request, json_body};
@@ -219,6 +219,18 @@ impl Office {
         }
     }
 
+    /// Whether the sale has these items with these terms.
+    async fn has_items(&self, sale: SaleId, wanted: &[ItemDefinition]) -> Result<bool, Refusal> {
+        let items = self.items(sale).await?;
+        Ok(wanted.iter().all(|wanted| {
+            items.iter().any(|counts| {
+                let ItemCounts { item, capacity, price, account_limit, .. } = *counts;
+                (item, ItemTerms { capacity, price, account_limit })
+                    == (wanted.id(), wanted.terms())
+            })
+        }))
+    }
+
     async fn orders(&self, sale: SaleId, params: &Params) -> Result<Reply, Problem> {
         params.allow(&["account", "after", "limit"])?;
         let missing = || Problem::field("account", "the account whose orders are wanted");
@@ -301,6 +313,15 @@ impl Office {
         let state = before.map_or(SaleState::Scheduled, |stats| stats.state);
         if wanted.state == Some(WantedState::Scheduled) && state != SaleState::Scheduled {
             return Err(Problem::field("state", "a sale that was opened is never scheduled again"));
+        }
+        // Of an archived sale nothing changes any more, and its terms are there to be asked for.
+        let is_archived = |stats: SaleStats| {
+            wanted.state == Some(WantedState::Archived)
+                && stats.state == SaleState::Archived
+                && stats.terms == wanted.terms()
+        };
+        if before.is_some_and(is_archived) && self.has_items(sale, &wanted.items).await? {
+            return self.changed(sale, Vec::new(), 200).await;
         }
         let mut steps = Steps { desk: &self.desk, done: Vec::new() };
         let terms = wanted.terms();

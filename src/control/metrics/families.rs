@@ -40,7 +40,7 @@ macro_rules! families {
 }
 
 /// Every family, in the order in which it is exported.
-pub static FAMILIES: [Family; 52] = families! {
+pub static FAMILIES: [Family; 59] = families! {
     Gauge "build_info", "Always 1; the label is the version.",
         |out, _| out.whole(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     Gauge "shard_info", "Always 1; how the shard's log writes become durable.",
@@ -87,12 +87,32 @@ pub static FAMILIES: [Family; 52] = families! {
         |out, numbers| gauge(out, numbers, |own| &own.starved);
     Gauge "log_prepared_bytes", "What the prepared segments have left.",
         |out, numbers| gauge(out, numbers, |own| &own.prepared_bytes);
-    Gauge "log_promised_bytes", "What the disk has room for beyond the prepared segments.",
-        |out, numbers| gauge(out, numbers, |own| &own.promised_bytes);
-    Gauge "log_reserved_bytes", "What is kept of both, mostly for the end of live holds.",
+    Gauge "log_secured_bytes", "What is allocated on the disk for further segments.",
+        |out, numbers| gauge(out, numbers, |own| &own.secured_bytes);
+    Gauge "log_unsecured_bytes", "What is free on the disk for further segments.",
+        |out, numbers| gauge(out, numbers, |own| &own.unsecured_bytes);
+    Gauge "log_reserved_bytes", "What is kept of all these, mostly for the end of live holds.",
         |out, numbers| gauge(out, numbers, |own| &own.reserved_bytes);
     Gauge "log_full", "1 while holds and purchases are refused with DISK_FULL.",
         |out, numbers| gauge(out, numbers, |own| &own.full);
+    Gauge "snapshot_lsn", "The number of the last record in the newest snapshot.",
+        |out, numbers| gauge(out, numbers, |own| &own.snapshots.lsn);
+    Gauge "snapshot_time_seconds", "The time of that record, since the Unix epoch.",
+        |out, numbers| each(out, numbers, |out, shard, own| {
+            let ms = own.metrics.snapshots.time_ms.value();
+            out.real(&[("shard", shard)], ms as f64 / 1e3);
+        });
+    Gauge "snapshot_bytes", "Size of the newest snapshot.",
+        |out, numbers| gauge(out, numbers, |own| &own.snapshots.bytes);
+    Gauge "snapshot_duration_seconds", "How long making the last snapshot took.",
+        |out, numbers| each(out, numbers, |out, shard, own| {
+            let ms = own.metrics.snapshots.duration_ms.value();
+            out.real(&[("shard", shard)], ms as f64 / 1e3);
+        });
+    Counter "snapshots_total", "Snapshots that were made.",
+        |out, numbers| counter(out, numbers, |own| &own.snapshots.made);
+    Counter "snapshot_failures_total", "Failures to make a snapshot or to retire segments.",
+        |out, numbers| counter(out, numbers, |own| &own.snapshots.failures);
     Gauge "connections", "Open connections.",
         |out, numbers| gauge(out, numbers, |own| &own.connections);
     Gauge "connections_stalled", "Connections that backpressure holds back.",

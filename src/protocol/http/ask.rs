@@ -4,6 +4,7 @@ use super::body::{
     AccountBody, Action, CancelBody, ConfirmBody, Few, LineBody, OrdersBody, Text, WantedBody, read,
 };
 use super::fault::HttpFault;
+use super::order_body::read_plain;
 use super::problem::HttpRefusal;
 use super::reply::Reply;
 use super::request::{Method, Request};
@@ -188,7 +189,7 @@ fn command(
             Command::Extend { intent: intent(body.account)?, order }
         }
         _ => {
-            let body: OrdersBody<'_> = read(body)?;
+            let body = read_plain(body).map_or_else(|| read::<OrdersBody<'_>>(body), Ok)?;
             order_command(intent(body.account)?, body.action, &body.lines, body.ttl_ms, {
                 body.payment_ref
             })?

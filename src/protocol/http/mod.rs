@@ -52,6 +52,7 @@ mod document;
 mod fault;
 mod head;
 mod json;
+mod order_body;
 mod problem;
 mod reply;
 mod request;

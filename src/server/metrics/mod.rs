@@ -28,6 +28,23 @@ pub type BatchRecords = Histogram<1, 25>;
 /// Bytes of one write: from one block to the largest frame.
 pub type BatchBytes = Histogram<12, 17>;
 
+/// What is known of a shard's snapshots. The thread that makes them is the only one that writes.
+#[derive(Debug, Default)]
+pub struct SnapshotMetrics {
+    /// The last record inside the newest one.
+    pub lsn: Gauge,
+    /// The time of that record, in milliseconds since the Unix epoch.
+    pub time_ms: Gauge,
+    /// The size of the newest one.
+    pub bytes: Gauge,
+    /// How long making it took, in milliseconds.
+    pub duration_ms: Gauge,
+    /// How many were made.
+    pub made: Counter,
+    /// How often making one, or retiring what it made superfluous, failed.
+    pub failures: Counter,
+}
+
 /// The numbers of one shard.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
@@ -62,12 +79,16 @@ pub struct ShardMetrics {
     pub starved: Gauge,
     /// Bytes that prepared segments, and the one that is written, have left.
     pub prepared_bytes: Gauge,
-    /// Bytes that the disk has for further segments of this shard.
-    pub promised_bytes: Gauge,
-    /// Bytes of both that are kept for the end of live holds and for governing sales.
+    /// Bytes that are allocated on the disk for further segments.
+    pub secured_bytes: Gauge,
+    /// Bytes that are free on the disk for further segments of this shard.
+    pub unsecured_bytes: Gauge,
+    /// Bytes of all these that are kept for the end of live holds and for governing sales.
     pub reserved_bytes: Gauge,
     /// Whether new stock is refused because only what is kept is left: 0 or 1.
     pub full: Gauge,
+    /// The snapshots of its state; another thread writes these numbers.
+    pub snapshots: SnapshotMetrics,
     /// Open connections.
     pub connections: Gauge,
     /// Those that backpressure holds back.

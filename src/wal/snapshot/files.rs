@@ -1,7 +1,7 @@
 //! The snapshot files of a shard's directory, by blocking calls.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::reader::SnapshotReader;
@@ -49,11 +49,14 @@ pub fn snapshots(dir: &Path) -> io::Result<Vec<SnapshotFile>> {
     Ok(found)
 }
 
-/// Opens a snapshot and reads its header, which must be of the LSN in the file's name.
-pub fn open_snapshot(
+/// Opens a snapshot and reads its header, which must be of the LSN in the file's name. The file is
+/// read through what `through` makes of it.
+pub fn open_snapshot<R: Read>(
     file: &SnapshotFile,
-) -> Result<SnapshotReader<BufReader<File>>, SnapshotError> {
-    let reader = SnapshotReader::new(BufReader::new(File::open(&file.path)?))?;
+    through: impl FnOnce(BufReader<File>) -> R,
+) -> Result<SnapshotReader<R>, SnapshotError> {
+    // Sections of any size pass by the buffer; it is for their headers.
+    let reader = SnapshotReader::new(through(BufReader::new(File::open(&file.path)?)))?;
     let SnapshotHeader { last_lsn, .. } = *reader.header();
     if last_lsn == file.lsn {
         return Ok(reader);

@@ -94,6 +94,30 @@ impl<R: Read> SnapshotReader<R> {
         }
     }
 
+    /// Reads it to its end, and fails unless it says this and nothing else. Returns its bytes.
+    pub fn compare(
+        mut self,
+        header: &SnapshotHeader,
+        parts: impl IntoIterator<Item = Part>,
+    ) -> Result<u64, SnapshotError> {
+        let mut expected = parts.into_iter();
+        let differs =
+            |offset, what: &str| Err(SnapshotError::Damaged { offset, what: what.to_owned() });
+        if self.header != *header {
+            return differs(0, "the header is another one");
+        }
+        loop {
+            let offset = self.offset;
+            let part = self.next_part()?;
+            if part != expected.next() {
+                return differs(offset, "the part is another one");
+            }
+            if part.is_none() {
+                return Ok(self.offset);
+            }
+        }
+    }
+
     /// Whether everything was there, and nothing else is.
     fn end(&mut self, start: u64, trailer: &Trailer) -> Result<(), SnapshotError> {
         let damaged = |offset, what: &str| SnapshotError::Damaged { offset, what: what.to_owned() };

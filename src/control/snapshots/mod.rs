@@ -1,0 +1,252 @@
+//! Snapshots of the shards' states, made beside the shards and without them.
+//!
+//! A snapshot is made of sealed segments: the last snapshot becomes a second engine, the sealed
+//! segments behind it are replayed onto that, and what it then knows is written, read back and
+//! compared. A shard never pauses for it, and never hears of it; each snapshot verifies a piece of
+//! the log once more on the way.
+//!
+//! This is a thread and not a task of the executor: importing and replaying compute for seconds,
+//! and a task that does not yield would keep administration, metrics and the next log segment
+//! waiting. It has idle priority, reads and writes at bounded rates, and makes one snapshot at a
+//! time, since each takes the memory of its shard's state once more.
+//!
+//! | file | story |
+//! |---|---|
+//! | `build` | one snapshot, from the segments to the verified file |
+//! | `retire` | what becomes of segments and snapshots that no start needs any more |
+//! | `pace` | bounded rates, and the end |
+
+mod build;
+mod pace;
+mod retire;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+pub use self::build::{Build, BuildError, Built, build};
+pub use self::pace::Pace;
+pub use self::retire::retire;
+use crate::model::ShardIndex;
+use crate::runtime::cpu;
+use crate::server::config::{Retention, ServerConfig};
+use crate::server::metrics::{ShardMetrics, SnapshotMetrics};
+use crate::server::restore::Snapshot;
+use crate::server::start::StartedLog;
+use crate::wal::{Identity, SegmentIndex};
+
+/// Without a newly sealed segment for so long, whatever is sealed becomes a snapshot.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// How soon a snapshot that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_mins(10);
+
+/// Bytes of the log and of snapshots that are read in a second at most.
+const READ_BYTES_PER_SECOND: u64 = 256 << 20;
+
+/// Bytes of a snapshot that are written in a second at most: log writes share the disk.
+const WRITE_BYTES_PER_SECOND: u64 = 64 << 20;
+
+/// What snapshots leave on the disk for the log, beside the segments that are prepared ahead.
+const SPARE_SEGMENTS: u64 = 2;
+const SPARE_BYTES: u64 = 64 << 20;
+
+/// Makes snapshots until it is stopped.
+pub struct Snapshotter {
+    reached: Sender<(ShardIndex, SegmentIndex)>,
+    pace: Arc<Pace>,
+    thread: JoinHandle<()>,
+}
+
+/// A shard's log, as the thread sees it.
+struct ShardLog {
+    directory: PathBuf,
+    identity: Identity,
+    metrics: Arc<ShardMetrics>,
+    /// The last segment that is complete.
+    sealed: SegmentIndex,
+    /// The last segment that the newest snapshot covers, and the bytes of that snapshot.
+    covered: SegmentIndex,
+    snapshot_bytes: u64,
+    /// After a failure: when it may be tried again.
+    retry_at: Option<Instant>,
+}
+
+/// When snapshots are made, and what becomes of what they cover.
+struct Rules {
+    every_bytes: u64,
+    segment_bytes: u64,
+    spare_bytes: u64,
+    retention: Retention,
+}
+
+impl Snapshotter {
+    /// Starts the thread; `None` where the settings say that there are to be no snapshots.
+    pub fn start<'a>(
+        config: &ServerConfig,
+        shards: impl Iterator<Item = (&'a StartedLog, &'a Arc<ShardMetrics>)>,
+    ) -> io::Result<Option<Self>> {
+        if config.snapshot_every == 0 {
+            return Ok(None);
+        }
+        let shards: Vec<ShardLog> = shards.map(|(log, metrics)| shard_log(log, metrics)).collect();
+        let segments = u64::from(config.segments_ahead.get()) + SPARE_SEGMENTS;
+        let log_bytes = config.segment_bytes.saturating_mul(segments * shards.len() as u64);
+        let rules = Rules {
+            spare_bytes: log_bytes.saturating_add(SPARE_BYTES),
+            every_bytes: config.snapshot_every,
+            segment_bytes: config.segment_bytes,
+            retention: config.retention.clone(),
+        };
+        let (reached, receiver) = mpsc::channel();
+        let pace = Arc::new(Pace::new(READ_BYTES_PER_SECOND, WRITE_BYTES_PER_SECOND));
+        let own = Arc::clone(&pace);
+        let thread = thread::Builder::new()
+            .name("snapshots".to_owned())
+            .spawn(move || run(shards, &receiver, &rules, &own))?;
+        Ok(Some(Self { reached, pace, thread }))
+    }
+
+    /// A shard writes this segment now: those before it are complete.
+    pub fn reached(&self, shard: ShardIndex, segment: SegmentIndex) {
+        self.reached.send((shard, segment)).expect("the thread lives as long as this");
+    }
+
+    /// Ends the thread. A snapshot in the making is given up.
+    pub fn stop(self) {
+        self.pace.stop();
+        drop(self.reached);
+        self.thread.join().expect("a panic of the thread ends the process");
+    }
+}
+
+fn shard_log(log: &StartedLog, metrics: &Arc<ShardMetrics>) -> ShardLog {
+    if let Some(snapshot) = &log.snapshot {
+        publish(&metrics.snapshots, snapshot);
+    }
+    let before = |segment: SegmentIndex| SegmentIndex(segment.0 - 1);
+    let covered = |snapshot: &Snapshot| before(snapshot.header.position.segment);
+    ShardLog {
+        directory: log.directory.clone(),
+        identity: log.identity,
+        metrics: Arc::clone(metrics),
+        sealed: before(log.current),
+        covered: log.snapshot.as_ref().map_or(SegmentIndex(0), covered),
+        snapshot_bytes: log.snapshot.as_ref().map_or(0, |snapshot| snapshot.file.bytes),
+        retry_at: None,
+    }
+}
+
+/// The numbers of the newest snapshot.
+fn publish(metrics: &SnapshotMetrics, snapshot: &Snapshot) {
+    metrics.lsn.set(snapshot.header.last_lsn.0);
+    metrics.time_ms.set(snapshot.header.last_time.0);
+    metrics.bytes.set(snapshot.file.bytes);
+}
+
+fn run(
+    mut shards: Vec<ShardLog>,
+    reached: &Receiver<(ShardIndex, SegmentIndex)>,
+    rules: &Rules,
+    pace: &Pace,
+) {
+    // Without it the thread is merely in the way now and then.
+    let _ = cpu::idle_priority();
+    loop {
+        for shard in &mut shards {
+            if pace.is_stopped() {
+                return;
+            }
+            if shard.is_due(rules.least_bytes(shard), rules) {
+                shard.make(rules, pace);
+            }
+        }
+        let mut news = match reached.recv_timeout(QUIET) {
+            Ok(first) => Some(first),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(shard) = shards.iter_mut().find(|shard| shard.is_due(1, rules)) {
+                    shard.make(rules, pace);
+                }
+                None
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        while let Some((shard, segment)) = news {
+            shards[usize::from(shard.0)].sealed = SegmentIndex(segment.0 - 1);
+            news = reached.try_recv().ok();
+        }
+    }
+}
+
+impl Rules {
+    /// How much log is to be sealed before the next snapshot of a shard. Of a large state it is
+    /// a quarter of the size of its snapshot, so that writing snapshots never outweighs writing the
+    /// log more than four times.
+    fn least_bytes(&self, shard: &ShardLog) -> u64 {
+        self.every_bytes.max(shard.snapshot_bytes / 4)
+    }
+}
+
+impl ShardLog {
+    fn is_due(&self, least_bytes: u64, rules: &Rules) -> bool {
+        let segments = self.sealed.0.saturating_sub(self.covered.0);
+        segments > 0
+            && segments.saturating_mul(rules.segment_bytes) >= least_bytes
+            && self.retry_at.is_none_or(|retry_at| retry_at <= Instant::now())
+    }
+
+    fn make(&mut self, rules: &Rules, pace: &Pace) {
+        let start = Instant::now();
+        let (shard, sealed) = (self.identity.shard.0, self.sealed);
+        let (directory, identity) = (&self.directory, self.identity);
+        let metrics = &self.metrics.snapshots;
+        self.retry_at = None;
+        let spare_bytes = rules.spare_bytes;
+        match build(&Build { directory, identity, sealed, spare_bytes, pace }) {
+            Ok(built) => {
+                let took = start.elapsed();
+                tracing::info!(
+                    shard,
+                    lsn = built.snapshot.header.last_lsn.0,
+                    orders = built.totals.orders,
+                    bytes = built.snapshot.file.bytes,
+                    records = built.records,
+                    elapsed_ms = took.as_millis(),
+                    "a snapshot is made and verified"
+                );
+                self.covered = sealed;
+                self.snapshot_bytes = built.snapshot.file.bytes;
+                publish(metrics, &built.snapshot);
+                metrics.made.add(1);
+                metrics.duration_ms.set(took.as_millis() as u64);
+                match retire(&self.directory, identity, &built, &rules.retention, pace) {
+                    Ok(0) => {}
+                    Ok(segments) => tracing::info!(shard, segments, "log segments were retired"),
+                    Err(error) if !pace.is_stopped() => {
+                        metrics.failures.add(1);
+                        tracing::error!(
+                            shard,
+                            %error,
+                            "log segments that are not needed any more cannot be retired; this is \
+                             tried again with the next snapshot"
+                        );
+                    }
+                    Err(_) => {}
+                }
+            }
+            Err(BuildError::Stopped) => {}
+            Err(error) => {
+                metrics.failures.add(1);
+                self.retry_at = Some(Instant::now() + RETRY_PAUSE);
+                tracing::error!(
+                    shard,
+                    %error,
+                    "no snapshot could be made; the server goes on, and a start reads more of the log"
+                );
+            }
+        }
+    }
+}

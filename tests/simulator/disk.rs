@@ -1,0 +1,352 @@
+//! A disk that lies: the segments of one shard's log.
+//!
+//! ```text
+//! honest   what a disk would hold that does what it is told
+//! actual   what this one holds, where it was damaged since it was last read
+//! flying   the write that was begun and has not ended
+//! unsynced what completed writes replaced, where nothing made them durable
+//! ```
+//!
+//! A crash lets any sectors of the write in flight reach the disk and no others, and takes back
+//! any sectors of writes that were not made durable. Flips, misdirected writes and mixed-up files
+//! go to `actual` alone, so that what recovery makes of them can be judged, and the honest disk
+//! put back in the way in which an operator puts a backup back.
+//!
+//! No fault here takes the last completed frame away in a way that no log could notice: it is
+//! the one frame without a later one to miss it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use boxoffice::wal::{
+    BLOCK_BYTES, Identity, LogStorage, Position, Segment, SegmentHeader, SegmentIndex, TornTail,
+};
+
+use crate::random::Random;
+
+/// What a disk writes as a whole.
+const SECTOR_BYTES: usize = 512;
+
+type Image = Vec<Vec<u8>>;
+
+/// How a disk was damaged since it was last read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Bits flipped at rest.
+    Flipped,
+    /// A write went to another place.
+    Misdirected,
+    /// A segment's file is another one, or is gone: recovery must refuse.
+    Mixed,
+}
+
+pub struct Disk {
+    identity: Identity,
+    segment_bytes: u64,
+    honest: Image,
+    actual: Option<Image>,
+    missing: Option<usize>,
+    damage: Option<Damage>,
+    flying: Option<(Position, Vec<u8>)>,
+    unsynced: Vec<(Position, Vec<u8>)>,
+    /// The last completed frame: where, and how long.
+    last: Option<(Position, usize)>,
+    /// The write that a crash met, which may have reached the disk all the same.
+    cut_off: Option<(Position, usize)>,
+}
+
+impl Disk {
+    /// A disk with the first segment of a new log.
+    pub fn new(identity: Identity, segment_bytes: u64) -> Self {
+        let mut disk = Self {
+            identity,
+            segment_bytes,
+            honest: Vec::new(),
+            actual: None,
+            missing: None,
+            damage: None,
+            flying: None,
+            unsynced: Vec::new(),
+            last: None,
+            cut_off: None,
+        };
+        disk.prepare();
+        disk
+    }
+
+    /// Makes the next segment, durably.
+    pub fn prepare(&mut self) -> Segment {
+        let index = SegmentIndex(self.honest.len() as u64 + 1);
+        let segment = Segment { index, bytes: self.segment_bytes };
+        let mut bytes = SegmentHeader { identity: self.identity, segment }.encode().to_vec();
+        bytes.resize(segment.bytes as usize, 0);
+        if let Some(actual) = &mut self.actual {
+            actual.push(bytes.clone());
+        }
+        self.honest.push(bytes);
+        segment
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// A write begins.
+    pub fn begin(&mut self, position: Position, bytes: &[u8]) {
+        assert!(self.flying.is_none(), "one write is in flight at most");
+        self.flying = Some((position, bytes.to_vec()));
+    }
+
+    /// The write ends well.
+    pub fn finish(&mut self, is_durable: bool) {
+        let (position, bytes) = self.flying.take().expect("a write is in flight");
+        if !is_durable {
+            let old = read(&self.honest, position, bytes.len()).to_vec();
+            self.unsynced.push((position, old));
+        }
+        self.last = Some((position, bytes.len()));
+        for image in self.images() {
+            write(image, position, &bytes);
+        }
+    }
+
+    /// The write ends well, so the disk says, and went to another place: over what was written
+    /// earlier, or over the header of the next segment. Where it is damaged already, or there is
+    /// no such place, it goes where it should.
+    pub fn finish_elsewhere(&mut self, random: &mut Random) {
+        let (position, bytes) = self.flying.take().expect("a write is in flight");
+        let target = self.wrong_place(position, bytes.len(), random);
+        let goes_wrong = self.damage.is_none() && target != position;
+        if goes_wrong {
+            let actual = self.actual.get_or_insert_with(|| self.honest.clone());
+            write(actual, target, &bytes);
+            self.damage = Some(Damage::Misdirected);
+            write(&mut self.honest, position, &bytes);
+            self.last = Some((position, bytes.len()));
+        } else {
+            self.flying = Some((position, bytes));
+            self.finish(true);
+        }
+    }
+
+    fn wrong_place(&self, right: Position, len: usize, random: &mut Random) -> Position {
+        let next = right.segment.next();
+        if random.chance(100) && next.0 <= self.honest.len() as u64 {
+            return Position { segment: next, offset: 0 };
+        }
+        let segment = SegmentIndex(random.between(1, right.segment.0));
+        let end = if segment == right.segment { right.offset } else { self.segment_bytes };
+        let last = end.min(self.segment_bytes - len as u64) / BLOCK_BYTES as u64;
+        let offset = random.between(0, last) * BLOCK_BYTES as u64;
+        // Over itself, but not at its place, it would leave what it was to write.
+        Position { segment, offset }
+    }
+
+    /// The power goes: some sectors of what was not durable are there, and others are not.
+    pub fn crash(&mut self, random: &mut Random) {
+        self.cut_off = None;
+        if let Some((position, bytes)) = self.flying.take() {
+            self.cut_off = Some((position, bytes.len()));
+            let mut torn = read(&self.honest, position, bytes.len()).to_vec();
+            tear(&mut torn, &bytes, random);
+            for image in self.images() {
+                write(image, position, &torn);
+            }
+        }
+        for (position, old) in std::mem::take(&mut self.unsynced).into_iter().rev() {
+            let mut kept = read(&self.honest, position, old.len()).to_vec();
+            tear(&mut kept, &old, random);
+            for image in self.images() {
+                write(image, position, &kept);
+            }
+        }
+    }
+
+    /// Flips a bit, most often in what was written. Not in the last completed frame.
+    pub fn flip(&mut self, random: &mut Random) {
+        if self.damage.is_some_and(|damage| damage != Damage::Flipped) {
+            return;
+        }
+        let (end, len) = self.last.map_or((0, 0), |(position, len)| (self.place(position), len));
+        let written = end.max(BLOCK_BYTES as u64);
+        let all = self.honest.len() as u64 * self.segment_bytes;
+        let range = if random.chance(850) { written } else { all };
+        let place = random.below(range);
+        if (end..end + len as u64).contains(&place) {
+            return;
+        }
+        self.damage = Some(Damage::Flipped);
+        let actual = self.actual.get_or_insert_with(|| self.honest.clone());
+        let byte = &mut actual[(place / self.segment_bytes) as usize]
+            [(place % self.segment_bytes) as usize];
+        *byte ^= 1 << random.below(8);
+    }
+
+    /// Puts another segment's content in the place of a segment, or takes a segment away that
+    /// has others behind it. Whether there was one.
+    pub fn mix_up(&mut self, stranger: Option<&[u8]>, random: &mut Random) -> bool {
+        if self.damage.is_some() {
+            return false;
+        }
+        let count = self.honest.len();
+        let place = random.index(count);
+        let content = match stranger {
+            Some(content) => content.to_vec(),
+            None if count == 1 => return false,
+            None if random.chance(300) && place + 1 < count => {
+                self.missing = Some(place);
+                self.damage = Some(Damage::Mixed);
+                return true;
+            }
+            None => self.honest[(place + 1 + random.index(count - 1)) % count].clone(),
+        };
+        let actual = self.actual.get_or_insert_with(|| self.honest.clone());
+        actual[place] = content;
+        self.damage = Some(Damage::Mixed);
+        true
+    }
+
+    /// The content of some segment.
+    pub fn some_segment(&self, random: &mut Random) -> Vec<u8> {
+        random.pick(&self.honest).clone()
+    }
+
+    pub fn damage(&self) -> Option<Damage> {
+        self.damage
+    }
+
+    /// Undoes all damage, as an operator does who has a backup.
+    pub fn restore(&mut self) {
+        self.actual = None;
+        self.missing = None;
+        self.damage = None;
+    }
+
+    /// Takes the disk as it is for right: recovery has accepted it, up to `end`.
+    pub fn accept(&mut self, end: Position) {
+        let ends_here = |(position, len): &(Position, usize)| {
+            Position { offset: position.offset + *len as u64, ..*position } == end
+        };
+        self.last = self.cut_off.take().filter(ends_here).or(self.last);
+        if let Some(actual) = self.actual.take() {
+            self.honest = actual;
+        }
+        self.restore();
+    }
+
+    /// The disk as recovery sees it; the given read of it fails.
+    pub fn open(&mut self, failing_read: Option<u64>) -> OpenDisk<'_> {
+        let missing = self.missing;
+        let image = self.actual.as_mut().unwrap_or(&mut self.honest);
+        let may_fail = self.damage.is_some() || failing_read.is_some();
+        let before = may_fail.then(|| image.clone());
+        OpenDisk {
+            image: Mutex::new(image),
+            before,
+            missing,
+            failing_read,
+            reads: AtomicU64::new(0),
+        }
+    }
+
+    fn images(&mut self) -> impl Iterator<Item = &mut Image> {
+        std::iter::once(&mut self.honest).chain(&mut self.actual)
+    }
+
+    fn place(&self, position: Position) -> u64 {
+        (position.segment.0 - 1) * self.segment_bytes + position.offset
+    }
+}
+
+/// A disk that is read by recovery.
+pub struct OpenDisk<'a> {
+    image: Mutex<&'a mut Image>,
+    before: Option<Image>,
+    missing: Option<usize>,
+    failing_read: Option<u64>,
+    reads: AtomicU64,
+}
+
+impl OpenDisk<'_> {
+    /// The power goes while the torn tail is zeroed.
+    pub fn zero_some(&self, torn: &TornTail, random: &mut Random) {
+        let mut image = self.image.lock().expect("no reader panics");
+        let mut kept = read(&image, torn.start, torn.bytes as usize).to_vec();
+        tear(&mut kept, &vec![0; torn.bytes as usize], random);
+        write(&mut image, torn.start, &kept);
+    }
+
+    /// Whether it is as it was when it was opened.
+    pub fn is_unchanged(&self) -> bool {
+        let image = self.image.lock().expect("no reader panics");
+        self.before.as_ref().is_none_or(|before| **image == *before)
+    }
+}
+
+impl LogStorage for OpenDisk<'_> {
+    fn segments(&self) -> io::Result<Vec<Segment>> {
+        let image = self.image.lock().expect("no reader panics");
+        let numbered = image.iter().enumerate().filter(|(place, _)| Some(*place) != self.missing);
+        Ok(numbered
+            .map(|(place, bytes)| Segment {
+                index: SegmentIndex(place as u64 + 1),
+                bytes: bytes.len() as u64,
+            })
+            .collect())
+    }
+
+    fn read_at(&self, position: Position, into: &mut [u8]) -> io::Result<()> {
+        if Some(self.reads.fetch_add(1, Ordering::Relaxed)) == self.failing_read {
+            return Err(io::Error::other("the simulated disk cannot read this"));
+        }
+        let image = self.image.lock().expect("no reader panics");
+        into.copy_from_slice(read(&image, position, into.len()));
+        Ok(())
+    }
+
+    fn zero_and_sync(&self, position: Position, bytes: u64) -> io::Result<()> {
+        let mut image = self.image.lock().expect("no reader panics");
+        write(&mut image, position, &vec![0; bytes as usize]);
+        Ok(())
+    }
+
+    fn path(&self, segment: SegmentIndex) -> PathBuf {
+        PathBuf::from(format!("simulated/{segment}.wal"))
+    }
+}
+
+/// Replaces sectors of `disk` by those of `bytes`: none, all, the first ones, or any; or leaves
+/// noise in one that is not all zeros. (Noise in the padding of a frame is damage by the rules of
+/// the log: no torn write leaves a whole frame with other bytes behind it.)
+fn tear(disk: &mut [u8], bytes: &[u8], random: &mut Random) {
+    let count = bytes.len() / SECTOR_BYTES;
+    let first = random.index(count + 1);
+    let kind = random.below(8);
+    for (sector, new) in bytes.chunks_exact(SECTOR_BYTES).enumerate() {
+        let reaches = match kind {
+            0 => false,
+            1 | 2 => true,
+            3 => sector < first,
+            4 => sector >= first,
+            _ => random.chance(500),
+        };
+        let old = &mut disk[sector * SECTOR_BYTES..][..SECTOR_BYTES];
+        if reaches {
+            old.copy_from_slice(new);
+        }
+        if kind == 7 && sector == first && new.iter().any(|byte| *byte != 0) {
+            old.fill_with(|| random.next() as u8);
+        }
+    }
+}
+
+fn read(image: &Image, position: Position, len: usize) -> &[u8] {
+    &image[position.segment.0 as usize - 1][position.offset as usize..][..len]
+}
+
+fn write(image: &mut Image, position: Position, bytes: &[u8]) {
+    image[position.segment.0 as usize - 1][position.offset as usize..][..bytes.len()]
+        .copy_from_slice(bytes);
+}

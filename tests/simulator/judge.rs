@@ -1,0 +1,345 @@
+//! The judge: what was acknowledged is truth.
+//!
+//! It sees what buyers ask, what they are answered, and every frame on its way to the disk; and
+//! after each restart it is handed what recovery read. It holds all of them against its own
+//! [books](crate::books) and panics at the first thing that does not fit.
+//!
+//! A refusal is right where the model would have given it at some moment between the request and
+//! the answer. For that, each attempt keeps every verdict that the model had of it meanwhile.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+
+use boxoffice::model::{
+    Answer, Command, Outcome, Query, Record, Refusal, SaleId, SaleState, TimeMs,
+};
+
+use crate::books::{Asked, Books};
+use crate::model::{Sale, Verdict, key, verdict};
+
+/// What a buyer asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Command(Command),
+    Query(Query),
+}
+
+impl Ask {
+    pub fn sale(&self) -> SaleId {
+        match self {
+            Self::Command(command) => command.sale(),
+            Self::Query(Query::Request { intent }) => intent.sale,
+            Self::Query(
+                Query::Order { sale, .. }
+                | Query::Availability { sale }
+                | Query::Stats { sale }
+                | Query::AccountOrders { sale, .. },
+            ) => *sale,
+            Self::Query(Query::Sales { .. }) => unreachable!("nobody here asks for all sales"),
+        }
+    }
+}
+
+/// A request on its way, or waited for.
+struct Attempt {
+    ask: Ask,
+    /// Refusals that were right meanwhile.
+    refusals: Vec<Refusal>,
+    /// Whether it was so already.
+    was_so: bool,
+    /// Whether the server was stopping meanwhile.
+    was_stopping: bool,
+    /// The version of the sale, and the time, when it was made.
+    began: (u64, TimeMs),
+}
+
+/// What a run amounts to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub seeds: u64,
+    pub steps: u64,
+    pub restarts: u64,
+    pub answers: u64,
+    pub acknowledged: u64,
+    pub acknowledged_orders: u64,
+    pub records: u64,
+    pub damaged: u64,
+    pub refused_damage: u64,
+    pub torn: u64,
+}
+
+pub struct Judge {
+    shards: NonZeroU16,
+    books: Vec<Books>,
+    /// Each shard's log: what was handed to the disk.
+    written: Vec<Vec<(TimeMs, Record)>>,
+    /// How many of them the disk said that it has.
+    durable: Vec<usize>,
+    clocks: Vec<TimeMs>,
+    asked: Asked,
+    attempts: BTreeMap<u64, Attempt>,
+    next_attempt: u64,
+    is_stopping: bool,
+    pub tally: Tally,
+}
+
+impl Judge {
+    pub fn new(shards: NonZeroU16) -> Self {
+        let count = usize::from(shards.get());
+        Self {
+            shards,
+            books: vec![Books::default(); count],
+            written: vec![Vec::new(); count],
+            durable: vec![0; count],
+            clocks: vec![TimeMs(0); count],
+            asked: Asked::default(),
+            attempts: BTreeMap::new(),
+            next_attempt: 0,
+            is_stopping: false,
+            tally: Tally::default(),
+        }
+    }
+
+    pub fn shard_of(&self, sale: SaleId) -> usize {
+        usize::from(sale.shard(self.shards).0)
+    }
+
+    pub fn sale(&self, sale: SaleId) -> Option<&Sale> {
+        self.books[self.shard_of(sale)].sale(sale)
+    }
+
+    pub fn sales(&self, shard: usize) -> impl Iterator<Item = (SaleId, &Sale)> {
+        self.books[shard].sales.iter().map(|(id, sale)| (*id, sale))
+    }
+
+    /// The time of a decision that the shard makes now.
+    pub fn now(&self, shard: usize) -> TimeMs {
+        self.books[shard].time.max(self.clocks[shard])
+    }
+
+    pub fn latest_time(&self) -> TimeMs {
+        (0..self.books.len()).map(|shard| self.now(shard)).max().unwrap_or_default()
+    }
+
+    /// A shard reads its clock.
+    pub fn tick(&mut self, shard: usize, clock: TimeMs) {
+        self.clocks[shard] = self.clocks[shard].max(clock);
+    }
+
+    /// A request leaves; its number is to be given back with its answer.
+    pub fn ask(&mut self, ask: Ask) -> u64 {
+        if let Ask::Command(command) = &ask {
+            self.asked.add(command);
+        }
+        let sale = self.sale(ask.sale());
+        let began = (sale.map_or(0, |sale| sale.version), self.now(self.shard_of(ask.sale())));
+        let was_stopping = self.is_stopping;
+        let attempt = Attempt { ask, refusals: Vec::new(), was_so: false, was_stopping, began };
+        self.next_attempt += 1;
+        self.attempts.insert(self.next_attempt, attempt);
+        self.note(self.next_attempt, began.1);
+        self.next_attempt
+    }
+
+    /// Nobody will hear the answer.
+    pub fn forget(&mut self, attempt: u64) {
+        self.attempts.remove(&attempt);
+    }
+
+    fn note(&mut self, attempt: u64, now: TimeMs) {
+        let attempt = self.attempts.get_mut(&attempt).expect("it is waited for");
+        let sale = attempt.ask.sale();
+        let shard = usize::from(sale.shard(self.shards).0);
+        attempt.note(self.books[shard].sale(sale), now);
+    }
+
+    /// A frame is on its way to the disk.
+    pub fn written(&mut self, shard: usize, time: TimeMs, records: Vec<Record>) {
+        for record in records {
+            self.note_all(shard, record.sale(), time);
+            self.written[shard].push((time, record.clone()));
+            let lsn = self.written[shard].len() as u64;
+            self.books[shard].enter(lsn, time, &record, &self.asked);
+            self.note_all(shard, record.sale(), time);
+            self.tally.records += 1;
+        }
+        // What was decided behind the last record had the time of the clock.
+        let (now, sales) = (self.now(shard), self.books[shard].sales.keys().copied());
+        for sale in sales.collect::<Vec<_>>() {
+            self.note_all(shard, sale, now);
+        }
+    }
+
+    fn note_all(&mut self, shard: usize, sale: SaleId, now: TimeMs) {
+        let book = self.books[shard].sale(sale);
+        for attempt in self.attempts.values_mut().filter(|attempt| attempt.ask.sale() == sale) {
+            attempt.note(book, now);
+        }
+    }
+
+    /// The disk says that it has the frame in flight.
+    pub fn durable(&mut self, shard: usize) {
+        self.durable[shard] = self.written[shard].len();
+    }
+
+    /// The server is asked to stop: it refuses what comes from now on.
+    pub fn stopping(&mut self) {
+        self.is_stopping = true;
+        for attempt in self.attempts.values_mut() {
+            attempt.was_stopping = true;
+        }
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
+    /// The process ended, whatever way.
+    pub fn crashed(&mut self) {
+        self.is_stopping = false;
+        self.tally.restarts += 1;
+        self.clocks.fill(TimeMs(0));
+    }
+
+    /// What recovery read: everything that was durable, and nothing that was never written.
+    pub fn recovered(&mut self, shard: usize, records: &[(TimeMs, Record)]) {
+        let written = &mut self.written[shard];
+        let durable = self.durable[shard];
+        assert!(
+            records.len() >= durable,
+            "LOST: shard {shard} recovered {} records, and {durable} were durable",
+            records.len()
+        );
+        assert!(
+            records.len() <= written.len() && *records == written[..records.len()],
+            "CHANGED: shard {shard} recovered other records than it wrote"
+        );
+        written.truncate(records.len());
+        self.durable[shard] = records.len();
+        let told = std::mem::take(&mut self.books[shard]);
+        let books = &mut self.books[shard];
+        for (lsn, (time, record)) in (1..).zip(records) {
+            books.enter(lsn, *time, record, &self.asked);
+        }
+        for (id, old) in told.sales {
+            for (key, done) in old.done.into_iter().filter(|(_, done)| done.was_told) {
+                let sale = books.sales.get_mut(&id);
+                let kept = sale.and_then(|sale| sale.done.get_mut(&key));
+                let kept = kept.unwrap_or_else(|| panic!("LOST: {done:?}"));
+                assert_eq!((kept.lsn, &kept.outcome), (done.lsn, &done.outcome), "CHANGED");
+                (kept.was_told, kept.was_first) = (true, done.was_first);
+            }
+        }
+    }
+
+    /// The answer to a request.
+    pub fn answered(&mut self, number: u64, answer: &Result<Answer, Refusal>) {
+        let shard = self.shard_of(self.attempts[&number].ask.sale());
+        self.note(number, self.now(shard));
+        let attempt = self.attempts.remove(&number).expect("it is answered once");
+        self.tally.answers += 1;
+        match (&attempt.ask, answer) {
+            (_, Err(refusal)) => {
+                let is_right = attempt.refusals.contains(refusal)
+                    || (*refusal == Refusal::Draining && attempt.was_stopping)
+                    || self.is_read(&attempt, answer);
+                let right = &attempt.refusals;
+                assert!(is_right, "REFUSED {refusal:?}: {:?}; right were {right:?}", attempt.ask);
+            }
+            (Ask::Command(command), Ok(answer)) => {
+                self.tally.acknowledged += 1;
+                self.succeeded(shard, command, &attempt, answer);
+            }
+            (Ask::Query(_), Ok(_)) => {
+                let is_right = self.is_read(&attempt, answer);
+                assert!(is_right, "READ {answer:?}: {:?}", attempt.ask);
+            }
+        }
+    }
+
+    fn succeeded(&mut self, shard: usize, command: &Command, attempt: &Attempt, answer: &Answer) {
+        let durable = self.durable[shard] as u64;
+        let Some(key) = key(command) else {
+            let is_right = answer.outcome == Outcome::Done && attempt.was_so;
+            assert!(is_right, "ANSWERED {answer:?} though it is not so: {command:?}");
+            return;
+        };
+        let sale = self.books[shard].sales.get_mut(&command.sale());
+        let done = sale.and_then(|sale| sale.done.get_mut(&key));
+        let done = done.unwrap_or_else(|| panic!("ANSWERED AHEAD of the log: {command:?}"));
+        assert!(done.lsn <= durable, "ANSWERED AHEAD of the disk: {command:?}");
+        let is_same = match &done.command {
+            _ if matches!(command, Command::Fence { .. }) => true,
+            Some(earlier) => earlier == command,
+            None => false,
+        };
+        assert!(is_same, "ANOTHER REQUEST'S ANSWER: {command:?} got that of {done:?}");
+        assert_eq!(done.outcome, answer.outcome, "CHANGED ANSWER: {command:?}");
+        let is_order = matches!(answer.outcome, Outcome::Held { .. } | Outcome::Confirmed { .. });
+        self.tally.acknowledged_orders += u64::from(is_order && !done.was_told);
+        assert!(answer.replayed || !done.was_first, "EXECUTED TWICE: {command:?}");
+        done.was_told = true;
+        done.was_first |= !answer.replayed;
+    }
+
+    /// Whether a read says what the books say. Where the sale changed meanwhile, a read is only
+    /// held against what is always so.
+    fn is_read(&self, attempt: &Attempt, answer: &Result<Answer, Refusal>) -> bool {
+        let Ask::Query(query) = &attempt.ask else { return false };
+        let outcome = match answer {
+            Ok(answer) => Ok(&answer.outcome),
+            Err(refusal) => Err(*refusal),
+        };
+        if let Ok(Outcome::Availability(items)) = outcome {
+            for counts in items {
+                let sum = counts.available.0 + counts.held.0 + counts.sold.0;
+                assert_eq!(sum, counts.capacity.0, "NOT CONSERVED: {counts:?}");
+            }
+        }
+        let Some(sale) = self.sale(attempt.ask.sale()) else {
+            return outcome == Err(Refusal::NotFound);
+        };
+        if sale.version != attempt.began.0 {
+            return true;
+        }
+        let end = self.now(self.shard_of(attempt.ask.sale()));
+        [attempt.began.1, end].into_iter().any(|now| match sale.read(query, now) {
+            Ok(right) => outcome == Ok(&right),
+            Err(right) => outcome == Err(right),
+        })
+    }
+}
+
+impl Attempt {
+    fn note(&mut self, sale: Option<&Sale>, now: TimeMs) {
+        let Ask::Command(command) = &self.ask else { return };
+        match verdict(sale, command, now) {
+            Verdict::New => {}
+            Verdict::Again(_) => self.was_so = true,
+            Verdict::No(refusal) if self.refusals.contains(&refusal) => {}
+            Verdict::No(refusal) => self.refusals.push(refusal),
+        }
+    }
+}
+
+impl Sale {
+    /// What a query is to be answered.
+    pub fn read(&self, query: &Query, now: TimeMs) -> Result<Outcome, Refusal> {
+        let is_archived = self.state == SaleState::Archived;
+        match query {
+            Query::Availability { .. } => Ok(Outcome::Availability(self.availability())),
+            Query::Stats { .. } => Ok(Outcome::Stats(self.stats(now))),
+            _ if is_archived => Err(Refusal::Closed),
+            Query::Order { order, .. } => {
+                self.view(*order, now).map(Outcome::Order).ok_or(Refusal::NotFound)
+            }
+            Query::Request { intent } => {
+                let done = self.done.get(&(intent.account, intent.request));
+                done.map(|done| done.outcome.clone()).ok_or(Refusal::NotFound)
+            }
+            Query::AccountOrders { .. } | Query::Sales { .. } => {
+                unreachable!("nobody here asks for pages")
+            }
+        }
+    }
+}
