@@ -378,11 +378,11 @@ fn keys_are_read_again_without_a_restart() {
     let other = "hs256 text another secret of it, of 32 bytes or more\n";
     let order = get("/v1/sales/7/orders/1");
     let [old, new] = [SECRET, other].map(|secret| with(&token("ann", secret, 600), &order));
-    refused(&http.ask(&old), 404, "NOT_FOUND");
+    refused(&http.ask(&old), 403, "FORBIDDEN");
     refused(&http.ask(&new), 401, "BAD_TOKEN");
     reload(&server, &secret, other, TAKEN);
     refused(&http.ask(&old), 401, "BAD_TOKEN");
-    refused(&http.ask(&new), 404, "NOT_FOUND");
+    refused(&http.ask(&new), 403, "FORBIDDEN");
 
     // A mistake changes nothing, and is told with its place.
     let place = format!("the keys stay as they were: {}:2:", keys.display());

@@ -240,6 +240,40 @@ fn sales_and_orders_are_listed() {
     }
 }
 
+/// The variables of the server's settings lead its tools to it too.
+#[test]
+fn sale_finds_the_server_that_the_environment_names() {
+    let server = Server::start();
+    let sale = |variable: &str, value: &str, flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
+        command.arg("sale").args(flags).args(["list", "--json"]).env(variable, value);
+        command.output().expect("the program can be run")
+    };
+    let data_dir = utf8(server.data_dir());
+    for (variable, value) in
+        [("BOXOFFICE_ADMIN", server.admin_address()), ("BOXOFFICE_DATA_DIR", data_dir)]
+    {
+        let listed = sale(variable, value, &[]);
+        assert!(listed.status.success(), "{variable}: {listed:?}");
+    }
+    let flag = sale("BOXOFFICE_ADMIN", "./nobody", &["--admin", server.admin_address()]);
+    assert!(flag.status.success(), "a flag comes before the environment: {flag:?}");
+    let nowhere = sale("BOXOFFICE_ADMIN", "here", &[]);
+    let said = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert!(said.contains("BOXOFFICE_ADMIN: `here`") && said.contains("`/`"), "{said}");
+}
+
+#[test]
+fn a_wrong_number_is_told_in_words() {
+    let done = run(&["sale", "item", "7", "1", "--capacity", "10", "--price", "45.00"]);
+    assert_eq!(done.code, Some(i32::from(ExitCode::Usage.number())), "{done:?}");
+    for word in ["45.00", "--price", "such as 250", "45.00 is 4500"] {
+        assert!(done.stderr.contains(word), "{word}: {done:?}");
+    }
+    let done = run(&["sale", "show", "seven"]);
+    assert!(done.stderr.contains("a whole number is expected"), "{done:?}");
+}
+
 #[test]
 fn a_key_is_made_with_the_line_that_admits_it() {
     let home = temporary_dir();

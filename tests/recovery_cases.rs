@@ -527,6 +527,10 @@ fn every_outcome_has_a_row() {
     let errors = include_str!("../src/wal/error.rs");
     let variants = errors.lines().filter_map(|line| {
         let name = line.strip_prefix("    ")?.strip_suffix(" {")?;
+        // Which snapshot to begin with is chosen before any of this; `tests/snapshots.rs` has that.
+        if name == "NoSnapshot" {
+            return None;
+        }
         name.chars().all(char::is_alphanumeric).then(|| Outcome::Refused(name.to_owned()))
     });
     let all: Vec<Outcome> = [Outcome::Clean, Outcome::Torn].into_iter().chain(variants).collect();
