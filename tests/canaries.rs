@@ -26,6 +26,8 @@ mod plan;
 mod random;
 #[path = "simulator/restart.rs"]
 mod restart;
+#[path = "simulator/snapshots.rs"]
+mod snapshots;
 #[path = "simulator/world.rs"]
 mod world;
 
@@ -110,7 +112,7 @@ fn a_stale_segment_is_caught() {
 
 #[test]
 fn stock_that_is_not_checked_is_caught() {
-    is_caught(Canary::SkipStockCheck, &["units are available", "OVERSOLD", "should be No("]);
+    is_caught(Canary::SkipStockCheck, &["no unit is taken twice", "OVERSOLD", "should be No("]);
 }
 
 #[test]

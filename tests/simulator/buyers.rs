@@ -382,7 +382,12 @@ impl World {
         let buyer = &mut self.buyers[number];
         buyer.heard_at = self.now;
         let ask = buyer.in_flight.remove(&attempt).expect("an answer to what was asked");
-        if *answer == Err(Refusal::Draining) {
+        let is_put_off = match answer {
+            Err(Refusal::Draining) => true,
+            Err(Refusal::DiskFull) => self.workload.setup_left > 0,
+            _ => false,
+        };
+        if is_put_off {
             return buyer.todo.push_front(ask);
         }
         if self.workload.setup_left > 0 && matches!(ask, Ask::Command(_)) {

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use boxoffice::wal::snapshot::SnapshotHeader;
 use boxoffice::wal::{
     BLOCK_BYTES, Identity, LogStorage, Position, Segment, SegmentHeader, SegmentIndex, TornTail,
 };
@@ -30,6 +31,14 @@ use crate::random::Random;
 const SECTOR_BYTES: usize = 512;
 
 type Image = Vec<Vec<u8>>;
+
+/// A snapshot as it lies on the disk.
+pub struct Stored {
+    pub header: SnapshotHeader,
+    pub bytes: Vec<u8>,
+    /// Whether it was cut or flipped since.
+    pub is_damaged: bool,
+}
 
 /// How a disk was damaged since it was last read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +58,12 @@ pub struct Disk {
     actual: Option<Image>,
     missing: Option<usize>,
     damage: Option<Damage>,
+    /// The place whose file is another one.
+    mixed: Option<usize>,
+    /// The newest ones, oldest first.
+    snapshots: Vec<Stored>,
+    /// The places before this one were retired: their segments are gone.
+    first: usize,
     flying: Option<(Position, Vec<u8>)>,
     unsynced: Vec<(Position, Vec<u8>)>,
     /// The last completed frame: where, and how long.
@@ -67,6 +82,9 @@ impl Disk {
             actual: None,
             missing: None,
             damage: None,
+            mixed: None,
+            snapshots: Vec::new(),
+            first: 0,
             flying: None,
             unsynced: Vec::new(),
             last: None,
@@ -136,7 +154,7 @@ impl Disk {
         if random.chance(100) && next.0 <= self.honest.len() as u64 {
             return Position { segment: next, offset: 0 };
         }
-        let segment = SegmentIndex(random.between(1, right.segment.0));
+        let segment = SegmentIndex(random.between(self.first as u64 + 1, right.segment.0));
         let end = if segment == right.segment { right.offset } else { self.segment_bytes };
         let last = end.min(self.segment_bytes - len as u64) / BLOCK_BYTES as u64;
         let offset = random.between(0, last) * BLOCK_BYTES as u64;
@@ -174,7 +192,8 @@ impl Disk {
         let all = self.honest.len() as u64 * self.segment_bytes;
         let range = if random.chance(850) { written } else { all };
         let place = random.below(range);
-        if (end..end + len as u64).contains(&place) {
+        let is_retired = place / self.segment_bytes < self.first as u64;
+        if is_retired || (end..end + len as u64).contains(&place) {
             return;
         }
         self.damage = Some(Damage::Flipped);
@@ -190,55 +209,107 @@ impl Disk {
         if self.damage.is_some() {
             return false;
         }
-        let count = self.honest.len();
-        let place = random.index(count);
+        let count = self.honest.len() - self.first;
+        let number = random.index(count);
+        let place = self.first + number;
         let content = match stranger {
             Some(content) => content.to_vec(),
             None if count == 1 => return false,
-            None if random.chance(300) && place + 1 < count => {
-                self.missing = Some(place);
+            None if random.chance(300) && number + 1 < count => {
+                (self.missing, self.mixed) = (Some(place), Some(place));
                 self.damage = Some(Damage::Mixed);
                 return true;
             }
-            None => self.honest[(place + 1 + random.index(count - 1)) % count].clone(),
+            None => {
+                let other = (number + 1 + random.index(count - 1)) % count;
+                self.honest[self.first + other].clone()
+            }
         };
         let actual = self.actual.get_or_insert_with(|| self.honest.clone());
         actual[place] = content;
-        self.damage = Some(Damage::Mixed);
+        (self.damage, self.mixed) = (Some(Damage::Mixed), Some(place));
         true
     }
 
     /// The content of some segment.
     pub fn some_segment(&self, random: &mut Random) -> Vec<u8> {
-        random.pick(&self.honest).clone()
+        random.pick(&self.honest[self.first..]).clone()
     }
 
     pub fn damage(&self) -> Option<Damage> {
         self.damage
     }
 
+    /// Whether recovery from this segment on must notice that files were mixed up.
+    pub fn is_mixed_from(&self, segment: SegmentIndex) -> bool {
+        self.mixed.is_some_and(|place| place as u64 + 1 >= segment.0)
+    }
+
+    pub fn snapshots(&self) -> &[Stored] {
+        &self.snapshots
+    }
+
+    /// Keeps a snapshot. Of those before it one stays, and no segment that both of them cover.
+    pub fn keep(&mut self, header: SnapshotHeader, bytes: Vec<u8>) {
+        self.snapshots.push(Stored { header, bytes, is_damaged: false });
+        if self.snapshots.len() > 2 {
+            self.snapshots.remove(0);
+            let covered = self.snapshots[0].header.position.segment.0 as usize - 1;
+            for place in self.first..covered {
+                for image in self.images() {
+                    image[place] = Vec::new();
+                }
+            }
+            self.first = self.first.max(covered);
+        }
+    }
+
+    /// Cuts a snapshot short or flips a bit of it, where all are whole.
+    pub fn spoil_snapshot(&mut self, random: &mut Random) {
+        if self.snapshots.is_empty() || self.snapshots.iter().any(|stored| stored.is_damaged) {
+            return;
+        }
+        let place = random.index(self.snapshots.len());
+        let Stored { bytes, is_damaged, .. } = &mut self.snapshots[place];
+        *is_damaged = true;
+        let at = random.index(bytes.len());
+        if random.chance(400) {
+            bytes.truncate(at);
+        } else {
+            bytes[at] ^= 1 << random.below(8);
+        }
+    }
+
+    /// Takes bad snapshots away, as whoever makes the next one does.
+    pub fn remove_bad_snapshots(&mut self) {
+        self.snapshots.retain(|stored| !stored.is_damaged);
+    }
+
     /// Undoes all damage, as an operator does who has a backup.
     pub fn restore(&mut self) {
         self.actual = None;
-        self.missing = None;
+        (self.missing, self.mixed) = (None, None);
         self.damage = None;
     }
 
-    /// Takes the disk as it is for right: recovery has accepted it, up to `end`.
-    pub fn accept(&mut self, end: Position) {
+    /// Takes the disk as it is for right from this segment on: recovery has accepted it, up to
+    /// `end`. What it had no need to read is put right.
+    pub fn accept(&mut self, start: SegmentIndex, end: Position) {
         let ends_here = |(position, len): &(Position, usize)| {
             Position { offset: position.offset + *len as u64, ..*position } == end
         };
         self.last = self.cut_off.take().filter(ends_here).or(self.last);
         if let Some(actual) = self.actual.take() {
-            self.honest = actual;
+            let unread = start.0 as usize - 1;
+            self.honest.truncate(unread);
+            self.honest.extend(actual.into_iter().skip(unread));
         }
         self.restore();
     }
 
     /// The disk as recovery sees it; the given read of it fails.
     pub fn open(&mut self, failing_read: Option<u64>) -> OpenDisk<'_> {
-        let missing = self.missing;
+        let (missing, first) = (self.missing, self.first);
         let image = self.actual.as_mut().unwrap_or(&mut self.honest);
         let may_fail = self.damage.is_some() || failing_read.is_some();
         let before = may_fail.then(|| image.clone());
@@ -246,6 +317,8 @@ impl Disk {
             image: Mutex::new(image),
             before,
             missing,
+            first,
+            last: usize::MAX,
             failing_read,
             reads: AtomicU64::new(0),
         }
@@ -265,11 +338,18 @@ pub struct OpenDisk<'a> {
     image: Mutex<&'a mut Image>,
     before: Option<Image>,
     missing: Option<usize>,
+    first: usize,
+    last: usize,
     failing_read: Option<u64>,
     reads: AtomicU64,
 }
 
 impl OpenDisk<'_> {
+    /// The same disk, of which nothing behind this segment is seen.
+    pub fn up_to(self, segment: SegmentIndex) -> Self {
+        Self { last: segment.0 as usize - 1, ..self }
+    }
+
     /// The power goes while the torn tail is zeroed.
     pub fn zero_some(&self, torn: &TornTail, random: &mut Random) {
         let mut image = self.image.lock().expect("no reader panics");
@@ -288,7 +368,9 @@ impl OpenDisk<'_> {
 impl LogStorage for OpenDisk<'_> {
     fn segments(&self) -> io::Result<Vec<Segment>> {
         let image = self.image.lock().expect("no reader panics");
-        let numbered = image.iter().enumerate().filter(|(place, _)| Some(*place) != self.missing);
+        let is_there =
+            |place: usize| (self.first..=self.last).contains(&place) && Some(place) != self.missing;
+        let numbered = image.iter().enumerate().filter(|(place, _)| is_there(*place));
         Ok(numbered
             .map(|(place, bytes)| Segment {
                 index: SegmentIndex(place as u64 + 1),

@@ -49,6 +49,8 @@ struct Attempt {
     was_so: bool,
     /// Whether the server was stopping meanwhile.
     was_stopping: bool,
+    /// Whether the disk was full meanwhile.
+    was_full: bool,
     /// The version of the sale, and the time, when it was made.
     began: (u64, TimeMs),
 }
@@ -66,6 +68,9 @@ pub struct Tally {
     pub damaged: u64,
     pub refused_damage: u64,
     pub torn: u64,
+    pub snapshots: u64,
+    pub snapshot_starts: u64,
+    pub snapshots_passed_over: u64,
 }
 
 pub struct Judge {
@@ -80,6 +85,7 @@ pub struct Judge {
     attempts: BTreeMap<u64, Attempt>,
     next_attempt: u64,
     is_stopping: bool,
+    is_full: bool,
     pub tally: Tally,
 }
 
@@ -96,6 +102,7 @@ impl Judge {
             attempts: BTreeMap::new(),
             next_attempt: 0,
             is_stopping: false,
+            is_full: false,
             tally: Tally::default(),
         }
     }
@@ -134,7 +141,9 @@ impl Judge {
         let sale = self.sale(ask.sale());
         let began = (sale.map_or(0, |sale| sale.version), self.now(self.shard_of(ask.sale())));
         let was_stopping = self.is_stopping;
-        let attempt = Attempt { ask, refusals: Vec::new(), was_so: false, was_stopping, began };
+        let was_full = self.is_full;
+        let refusals = Vec::new();
+        let attempt = Attempt { ask, refusals, was_so: false, was_stopping, was_full, began };
         self.next_attempt += 1;
         self.attempts.insert(self.next_attempt, attempt);
         self.note(self.next_attempt, began.1);
@@ -155,6 +164,8 @@ impl Judge {
 
     /// A frame is on its way to the disk.
     pub fn written(&mut self, shard: usize, time: TimeMs, records: Vec<Record>) {
+        // What was refused while the frame filled was judged at its time.
+        self.note_sales(shard, time);
         for record in records {
             self.note_all(shard, record.sale(), time);
             self.written[shard].push((time, record.clone()));
@@ -163,10 +174,17 @@ impl Judge {
             self.note_all(shard, record.sale(), time);
             self.tally.records += 1;
         }
-        // What was decided behind the last record had the time of the clock.
-        let (now, sales) = (self.now(shard), self.books[shard].sales.keys().copied());
-        for sale in sales.collect::<Vec<_>>() {
-            self.note_all(shard, sale, now);
+        // What was decided behind the last record had that time, or the clock's.
+        self.note_sales(shard, time);
+        self.note_sales(shard, self.now(shard));
+    }
+
+    fn note_sales(&mut self, shard: usize, now: TimeMs) {
+        for attempt in self.attempts.values_mut() {
+            let sale = attempt.ask.sale();
+            if usize::from(sale.shard(self.shards).0) == shard {
+                attempt.note(self.books[shard].sale(sale), now);
+            }
         }
     }
 
@@ -190,6 +208,16 @@ impl Judge {
         }
     }
 
+    /// The disk is nearly full, or is not any more.
+    pub fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+        if is_full {
+            for attempt in self.attempts.values_mut() {
+                attempt.was_full = true;
+            }
+        }
+    }
+
     pub fn is_stopping(&self) -> bool {
         self.is_stopping
     }
@@ -201,24 +229,24 @@ impl Judge {
         self.clocks.fill(TimeMs(0));
     }
 
-    /// What recovery read: everything that was durable, and nothing that was never written.
-    pub fn recovered(&mut self, shard: usize, records: &[(TimeMs, Record)]) {
+    /// What recovery read behind so many records of a snapshot: everything that was durable, and
+    /// nothing that was never written.
+    pub fn recovered(&mut self, shard: usize, skipped: usize, records: &[(TimeMs, Record)]) {
         let written = &mut self.written[shard];
-        let durable = self.durable[shard];
+        let (durable, count) = (self.durable[shard], skipped + records.len());
         assert!(
-            records.len() >= durable,
-            "LOST: shard {shard} recovered {} records, and {durable} were durable",
-            records.len()
+            count >= durable,
+            "LOST: shard {shard} recovered {count} records, and {durable} were durable"
         );
         assert!(
-            records.len() <= written.len() && *records == written[..records.len()],
+            count <= written.len() && *records == written[skipped..count],
             "CHANGED: shard {shard} recovered other records than it wrote"
         );
-        written.truncate(records.len());
-        self.durable[shard] = records.len();
+        written.truncate(count);
+        self.durable[shard] = count;
         let told = std::mem::take(&mut self.books[shard]);
         let books = &mut self.books[shard];
-        for (lsn, (time, record)) in (1..).zip(records) {
+        for (lsn, (time, record)) in (1..).zip(&*written) {
             books.enter(lsn, *time, record, &self.asked);
         }
         for (id, old) in told.sales {
@@ -242,6 +270,7 @@ impl Judge {
             (_, Err(refusal)) => {
                 let is_right = attempt.refusals.contains(refusal)
                     || (*refusal == Refusal::Draining && attempt.was_stopping)
+                    || (*refusal == Refusal::DiskFull && attempt.was_full)
                     || self.is_read(&attempt, answer);
                 let right = &attempt.refusals;
                 assert!(is_right, "REFUSED {refusal:?}: {:?}; right were {right:?}", attempt.ask);

@@ -12,6 +12,7 @@
 //! | `world` | virtual time and its events |
 //! | `disk`, `network` | what lies, and what loses |
 //! | `node`, `restart` | a shard's driver; crashes, stops and recovery |
+//! | `snapshots` | snapshots made beside the shards, and starts from them |
 //! | `buyers` | what is asked |
 //! | `judge`, `books`, `model` | what is right |
 //! | `campaign` | running seeds, and telling of one that fails |
@@ -35,6 +36,7 @@ mod node;
 mod plan;
 mod random;
 mod restart;
+mod snapshots;
 mod world;
 
 use campaign::{Campaign, run};

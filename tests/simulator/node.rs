@@ -16,7 +16,7 @@ use boxoffice::protocol::http::Cors;
 use boxoffice::runtime::AlignedBuffer;
 use boxoffice::runtime::file::SyncMethod;
 use boxoffice::server::{
-    AskId, Frames, IN_FLIGHT_MAX, Mail, Reading, SentAsk, Service, ServiceConfig, Wire,
+    AskId, Beyond, Frames, IN_FLIGHT_MAX, Mail, Reading, SentAsk, Service, ServiceConfig, Wire,
 };
 use boxoffice::wal::{LogWriter, SealedFrame, Segment};
 
@@ -27,6 +27,8 @@ pub enum Arrival {
     Sent(u32, Vec<u8>, bool),
     Written(AlignedBuffer),
     Segment(Segment),
+    /// The disk has room for so many blocks more.
+    Space(u64),
     Asked(AskId, Box<SentAsk>),
 }
 
@@ -130,6 +132,9 @@ impl Node {
                 self.finish_closing(slot, wish);
             }
             Arrival::Written(buffer) => self.service.handle_written(buffer),
+            Arrival::Space(blocks) => {
+                self.service.handle_space(Beyond { secured: 0, free: blocks });
+            }
             Arrival::Segment(segment) => self.service.handle_segment(segment),
             Arrival::Asked(id, ask) => self.service.handle_ask(id, ask),
         }

@@ -36,6 +36,8 @@ pub struct Plan {
     pub flip: u64,
     pub misdirect: u64,
     pub stale: u64,
+    pub snapshot: u64,
+    pub spoiled_snapshot: u64,
 }
 
 impl Plan {
@@ -62,12 +64,14 @@ impl Plan {
             duplicate: rate(200),
             stall: rate(20),
             write_error: rate(4),
-            no_space: rate(400),
+            no_space: rate(200),
             read_error: rate(400),
             crash_in_recovery: rate(300),
             flip: rate(150),
             misdirect: rate(8),
             stale: rate(400),
+            snapshot: rate(500),
+            spoiled_snapshot: rate(300),
             shards: random.between(1, 3) as u16,
             segment_bytes: *random.pick(&[32, 48, 64, 128]) << 10,
             sales: random.between(1, 4) as usize,

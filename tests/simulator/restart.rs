@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use boxoffice::engine::{Engine, HashSeed, Replay};
+use boxoffice::engine::{Engine, Replay};
 use boxoffice::model::{Answer, Intent, OrderNumber, Query, Record, Refusal, SaleId, TimeMs};
 use boxoffice::server::{AskId, SentAsk};
-use boxoffice::wal::{LogWriter, Recovered, WalError, recover, repair_torn_tail};
+use boxoffice::wal::{
+    LogWriter, Recovered, SegmentIndex, WalError, recover_from, repair_torn_tail,
+};
 
-use crate::disk::Damage;
 use crate::judge::Ask;
 use crate::model::Sale;
 use crate::node::{Arrival, Node};
@@ -63,6 +64,18 @@ impl World {
             let links: Vec<u64> = self.links.keys().copied().collect();
             let link = *self.random.pick(&links);
             self.cut(link);
+        }
+        if self.happens(self.plan.no_space) {
+            let left = self.random.below(600);
+            self.set_room(self.scarce_blocks.is_none().then_some(left));
+        }
+        if self.happens(self.plan.snapshot) {
+            let shard = self.random.index(self.disks.len());
+            self.take_snapshot(shard);
+        }
+        if self.happens(self.plan.spoiled_snapshot) {
+            let disk = self.random.index(self.disks.len());
+            self.disks[disk].spoil_snapshot(&mut self.random);
         }
         if self.happens(self.plan.flip) {
             let disk = self.random.index(self.disks.len());
@@ -136,6 +149,7 @@ impl World {
             let log = LogWriter::new(&recovered);
             self.nodes.push(Node::new(shard, shards, engine, log));
         }
+        self.set_room(self.scarce_blocks);
         for shard in 0..self.disks.len() {
             self.wake(shard);
             self.prepare(shard);
@@ -157,13 +171,16 @@ impl World {
     fn recover(&mut self, shard: usize) -> Option<(Engine, Recovered)> {
         let failing_read = self.happens(self.plan.read_error).then(|| self.random.below(3));
         let is_cut_short = self.happens(self.plan.crash_in_recovery);
-        let seed = HashSeed([self.random.next(), self.random.next()]);
+        let (engine, start) = self.load_snapshot(shard);
+        let first = start.map_or(SegmentIndex::FIRST, |start| start.position.segment);
+        let skipped = start.map_or(0, |start| start.next_lsn.0 as usize - 1);
         let disk = &mut self.disks[shard];
         let (identity, damage) = (disk.identity(), disk.damage());
+        let is_mixed = disk.is_mixed_from(first);
         let open = disk.open(failing_read);
-        let mut replay = Replay::new(Engine::new(seed));
+        let mut replay = Replay::new(engine);
         let mut records: Vec<(TimeMs, Record)> = Vec::new();
-        let read = recover(&open, Some(identity), |entry| {
+        let read = recover_from(&open, Some(identity), start, |entry| {
             replay.push(entry.record);
             records.push((entry.time, entry.record.clone()));
         });
@@ -172,7 +189,7 @@ impl World {
         assert!(is_unchanged, "CHANGED by being read: shard {shard}");
         match read {
             Ok(recovered) => {
-                assert!(damage != Some(Damage::Mixed), "ACCEPTED another segment's content");
+                assert!(!is_mixed, "ACCEPTED another segment's content");
                 if let Some(torn) = &recovered.torn {
                     self.judge.tally.torn += 1;
                     if is_cut_short {
@@ -182,8 +199,9 @@ impl World {
                     repair_torn_tail(&open, torn).expect("this disk can be written");
                 }
                 self.judge.tally.damaged += u64::from(damage.is_some());
-                self.judge.recovered(shard, &records);
-                self.disks[shard].accept(recovered.end);
+                self.judge.tally.snapshot_starts += u64::from(start.is_some());
+                self.judge.recovered(shard, skipped, &records);
+                self.disks[shard].accept(first, recovered.end);
                 self.note(recovered.next_lsn.0);
                 Some((engine, recovered))
             }

@@ -13,7 +13,7 @@ use boxoffice::protocol::binary::{Response, frame};
 use boxoffice::runtime::AlignedBuffer;
 use boxoffice::server::Mail;
 use boxoffice::wal::codec::decode;
-use boxoffice::wal::{FRAME_HEADER_BYTES, Identity, LogId, SealedFrame};
+use boxoffice::wal::{BLOCK_BYTES, FRAME_HEADER_BYTES, Identity, LogId, SealedFrame};
 
 use crate::buyers::{Buyer, Workload};
 use crate::disk::Disk;
@@ -26,6 +26,9 @@ use crate::restart::Inspection;
 
 /// Wall clocks start here.
 const START_MS: u64 = 1_800_000_000_000;
+
+/// The room of a disk that is not full, in blocks: more than the holds of any run need.
+pub const ROOM_BLOCKS: u64 = 4_000;
 
 /// Segments that are kept ready behind the one that is written.
 const SEGMENTS_AHEAD: u64 = 2;
@@ -85,6 +88,8 @@ pub struct World {
     pub disks: Vec<Disk>,
     pub flying: Vec<Option<AlignedBuffer>>,
     pub ahead: Vec<Ahead>,
+    /// What the disk of all logs has left, in blocks, where it is nearly full.
+    pub scarce_blocks: Option<u64>,
     mail_due: BTreeMap<(usize, usize), Duration>,
     pub links: BTreeMap<u64, Link>,
     pub next_link: u64,
@@ -122,6 +127,7 @@ impl World {
             nodes: Vec::new(),
             flying: (0..count).map(|_| None).collect(),
             ahead: vec![Ahead::default(); count],
+            scarce_blocks: None,
             mail_due: BTreeMap::new(),
             links: BTreeMap::new(),
             next_link: 0,
@@ -169,6 +175,7 @@ impl World {
     /// Faults stop: what is down comes up, and the clock is right and stays so.
     fn end_faults(&mut self) {
         self.are_faults_on = false;
+        self.set_room(None);
         let behind = self.judge.latest_time().0.saturating_sub(self.wall_clock().0);
         self.wall_offset += i64::try_from(behind).expect("clocks differ by less than an age");
     }
@@ -350,14 +357,37 @@ impl World {
     }
 
     fn prepared(&mut self, node: usize) {
-        if self.happens(self.plan.no_space) {
-            return self.schedule(Duration::from_secs(1), Event::Prepared(node));
+        let segment_blocks = self.plan.segment_bytes / BLOCK_BYTES as u64;
+        if let Some(left) = &mut self.scarce_blocks {
+            if *left < segment_blocks {
+                // It is tried again every second, and the shard told to count on nothing.
+                self.tell_room(node, 0);
+                return self.schedule(Duration::from_secs(1), Event::Prepared(node));
+            }
+            *left -= segment_blocks;
         }
         let segment = self.disks[node].prepare();
         self.nodes[node].arrivals.push_back(Arrival::Segment(segment));
         self.wake(node);
         (self.ahead[node].is_preparing, self.ahead[node].last) = (false, segment.index.0);
         self.prepare(node);
+    }
+}
+
+impl World {
+    /// The disk is full but for so many blocks, or is not any more.
+    pub fn set_room(&mut self, blocks: Option<u64>) {
+        self.scarce_blocks = blocks;
+        self.judge.set_full(blocks.is_some());
+        let shards = self.nodes.len() as u64;
+        for node in 0..self.nodes.len() {
+            self.tell_room(node, blocks.map_or(ROOM_BLOCKS, |blocks| blocks / shards));
+        }
+    }
+
+    fn tell_room(&mut self, node: usize, blocks: u64) {
+        self.nodes[node].arrivals.push_back(Arrival::Space(blocks));
+        self.wake(node);
     }
 }
 
