@@ -123,7 +123,7 @@ fn a_restart_divides_the_sales_among_another_number_of_shards() {
     }
     // The first shards' log is whole, and a data directory of its own.
     let reports = replaced(&data_dir).into_iter().map(|path| audit(&path).expect("it is read"));
-    assert_eq!(reports.filter(|report| report.is_clean()).count(), 1);
+    assert_eq!(reports.filter(boxoffice::audit::Report::is_clean).count(), 1);
 }
 
 #[test]

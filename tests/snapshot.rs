@@ -157,7 +157,9 @@ fn from_hex(text: &str) -> Vec<u8> {
 fn to_hex(bytes: &[u8]) -> String {
     let mut text = String::new();
     for line in bytes.chunks(48) {
-        line.iter().for_each(|byte| write!(text, "{byte:02x}").expect("memory takes it"));
+        for byte in line {
+            write!(text, "{byte:02x}").expect("memory takes it");
+        }
         text.push('\n');
     }
     text

@@ -201,7 +201,7 @@ fn a_damaged_snapshot_is_passed_over() {
     // The next one is made from the good one, and takes the place of the damaged one.
     log.fill(6);
     let built = log.build(5).expect("a snapshot");
-    assert_eq!(built.unusable, [newest.path.clone()]);
+    assert_eq!(built.unusable, std::slice::from_ref(&newest.path));
     retire(dir.path(), IDENTITY, &built, &Retention::Keep, &Pace::new(1 << 40, 1 << 40))
         .expect("nothing is in the way");
     let left: Vec<Lsn> = log.snapshots().iter().map(|file| file.lsn).collect();
