@@ -59,8 +59,8 @@ const SEGMENT_BYTES: &str = "1052672";
 /// A snapshot with each sealed segment, so that many cuts meet one in the making.
 const SNAPSHOT_EVERY: &str = "1";
 
-/// Cuts on one data directory; behind them everything is checked once more, and audited.
-const CUTS_OF_A_CHAPTER: u64 = 5;
+/// Cuts on one data directory, at most; behind them everything is checked once more, and audited.
+const CUTS_OF_A_CHAPTER_MAX: u64 = 20;
 
 /// Cuts within which a server that does not sync must have been found out.
 const CUTS_OF_A_CANARY: u64 = 10;
@@ -244,10 +244,12 @@ impl Chapter {
 
 fn campaign(cuts: u64, kinds: &[Kind], tally: &mut Tally) -> Result<(), String> {
     let mut random = Random(seed());
-    let chapters = (0..cuts).step_by(CUTS_OF_A_CHAPTER as usize).zip(kinds.iter().cycle());
+    // Every kind has its turn in a short campaign, too.
+    let most = (cuts / kinds.len() as u64).clamp(1, CUTS_OF_A_CHAPTER_MAX);
+    let chapters = (0..cuts).step_by(most as usize).zip(kinds.iter().cycle());
     for (first, kind) in chapters {
         let mut chapter = Chapter::begin(*kind);
-        for round in 1..=CUTS_OF_A_CHAPTER.min(cuts - first) {
+        for round in 1..=most.min(cuts - first) {
             chapter
                 .cut(&mut random, round, tally)
                 .map_err(|why| format!("{kind:?}, cut {round} of its chapter: {why}"))?;
