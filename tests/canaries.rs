@@ -79,7 +79,7 @@ fn without_a_bug_the_seeds_pass() {
 
 #[test]
 fn a_log_that_is_not_synced_is_caught() {
-    is_caught(Canary::SkipSync, &["LOST: "]);
+    is_caught(Canary::SkipSync, &["LOST: ", "REFUSED shard"]);
 }
 
 #[test]

@@ -29,6 +29,9 @@ const REST: Duration = Duration::from_millis(4);
 /// The same where all has been asked.
 const LONG_REST: Duration = Duration::from_millis(500);
 
+/// How soon something is asked again that the server put off.
+const PUT_OFF: Duration = Duration::from_millis(20);
+
 /// Who asks, over one connection at a time.
 #[derive(Default)]
 pub struct Buyer {
@@ -38,6 +41,8 @@ pub struct Buyer {
     in_flight: BTreeMap<u64, Ask>,
     todo: VecDeque<Ask>,
     heard_at: Duration,
+    /// When something that was put off is asked again.
+    waits_until: Duration,
     looks_at: Duration,
 }
 
@@ -302,6 +307,9 @@ impl World {
             self.link_lost(number);
             return true;
         }
+        if buyer.waits_until > self.now {
+            return false;
+        }
         let is_setting_up = self.workload.setup_left > 0;
         let most = if is_setting_up { 1 } else { self.plan.pipeline };
         if !self.buyers[number].is_let_in || self.buyers[number].in_flight.len() >= most {
@@ -388,7 +396,9 @@ impl World {
             _ => false,
         };
         if is_put_off {
-            return buyer.todo.push_front(ask);
+            buyer.waits_until = self.now + PUT_OFF;
+            buyer.todo.push_front(ask);
+            return;
         }
         if self.workload.setup_left > 0 && matches!(ask, Ask::Command(_)) {
             self.workload.setup_left -= 1;

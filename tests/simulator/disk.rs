@@ -249,8 +249,10 @@ impl Disk {
         &self.snapshots
     }
 
-    /// Keeps a snapshot. Of those before it one stays, and no segment that both of them cover.
+    /// Keeps a snapshot. Bad ones go, of the good ones before it one stays, and no segment stays
+    /// that both of them cover.
     pub fn keep(&mut self, header: SnapshotHeader, bytes: Vec<u8>) {
+        self.snapshots.retain(|stored| !stored.is_damaged);
         self.snapshots.push(Stored { header, bytes, is_damaged: false });
         if self.snapshots.len() > 2 {
             self.snapshots.remove(0);
@@ -264,9 +266,11 @@ impl Disk {
         }
     }
 
-    /// Cuts a snapshot short or flips a bit of it, where all are whole.
+    /// Cuts a snapshot short or flips a bit of it, where all are whole, and a start without it is
+    /// possible.
     pub fn spoil_snapshot(&mut self, random: &mut Random) {
-        if self.snapshots.is_empty() || self.snapshots.iter().any(|stored| stored.is_damaged) {
+        let is_spared = self.snapshots.len() > usize::from(self.first > 0);
+        if !is_spared || self.snapshots.iter().any(|stored| stored.is_damaged) {
             return;
         }
         let place = random.index(self.snapshots.len());
@@ -278,11 +282,6 @@ impl Disk {
         } else {
             bytes[at] ^= 1 << random.below(8);
         }
-    }
-
-    /// Takes bad snapshots away, as whoever makes the next one does.
-    pub fn remove_bad_snapshots(&mut self) {
-        self.snapshots.retain(|stored| !stored.is_damaged);
     }
 
     /// Undoes all damage, as an operator does who has a backup.

@@ -19,6 +19,8 @@ pub struct Plan {
     pub requests: u64,
     /// The slowest a buyer thinks, in microseconds.
     pub think_us: u64,
+    /// The slowest an ordinary write is, in microseconds.
+    pub write_us: u64,
     /// How often something happens that no request brings about.
     pub fault_every: Duration,
     pub crash: u64,
@@ -79,6 +81,7 @@ impl Plan {
             pipeline: random.between(1, 6) as usize,
             requests,
             think_us,
+            write_us: *random.pick(&[300, 300, 3_000, 20_000]),
             fault_every,
         }
     }

@@ -16,7 +16,6 @@ impl World {
     /// and the disk is as it was written.
     pub fn take_snapshot(&mut self, shard: usize) {
         let current = self.ahead[shard].current;
-        self.disks[shard].remove_bad_snapshots();
         let newest = self.disks[shard].snapshots().last();
         let covered = newest.map_or(1, |stored| stored.header.position.segment.0);
         if current <= covered || self.disks[shard].damage().is_some() {

@@ -323,7 +323,7 @@ impl World {
         let took = if self.happens(self.plan.stall) {
             self.random.micros(10_000, 4_000_000)
         } else {
-            self.random.micros(80, 400)
+            self.random.micros(80, self.plan.write_us)
         };
         self.schedule(took, Event::Written(node));
         self.ahead[node].current = frame.position.segment.0;
