@@ -26,7 +26,7 @@
 //! | `bench/main.rs` | `boxoffice-bench` | `client`, `load`, `protocol`, `model`, `runtime` |
 //! | `bench/memory.rs` | bytes of memory for an order | `engine`, `model` |
 //! | `bench/log.rs` | appending, recovery, audit | `wal`, `audit`, `engine`, `runtime`, `model` |
-//! | `bench/restart.rs` | snapshots, and a start from them | `server`, `engine`, `wal`, `runtime`, `model` |
+//! | `bench/restart.rs` | starts from snapshots | `server`, `engine`, `wal`, `runtime`, `model` |
 //! | `bench/protocol.rs` | encoding and decoding | `protocol`, `model` |
 //! | `bench/token.rs` | checking buyers' tokens | `admission`, `model` |
 //!

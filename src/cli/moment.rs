@@ -67,12 +67,15 @@ fn parse(text: &str) -> Option<u64> {
     let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
     let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
     let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    if year < 1970 {
+        return None;
+    }
     let lengths = month_lengths(year);
     let in_month = *lengths.get(usize::try_from(month.checked_sub(1)?).ok()?)?;
     let is_time = hour < 24 && minute < 60 && second < 60;
     let is_fraction = (1..=3).contains(&fraction.len());
     let is_digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
-    if year < 1970 || !(1..=in_month).contains(&day) || !is_time || !is_fraction || !is_digits {
+    if !(1..=in_month).contains(&day) || !is_time || !is_fraction || !is_digits {
         return None;
     }
     let ms: u64 = format!("{fraction:0<3}").parse().ok()?;

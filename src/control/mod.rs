@@ -1,9 +1,9 @@
 //! The cold plane: one glommio executor for what is slow, rare or sequential.
 //!
 //! It starts the shards, serves administration, prepares log segments before they are needed, has
-//! snapshots made by a thread of its own, and stops the server on a signal. It never touches a shard's state: orders go out by mailbox,
-//! reports come in by a channel, and a bell wakes it. All that the project uses of glommio is in
-//! this module.
+//! snapshots made by a thread of its own, and stops the server on a signal. It never touches a
+//! shard's state: orders go out by mailbox, reports come in by a channel, and a bell wakes it. All
+//! that the project uses of glommio is in this module.
 
 pub mod admin;
 mod bell;

@@ -1,7 +1,8 @@
 //! The whole state as the parts of a snapshot: rows that know no index.
 //!
-//! Sales come in the order in which the log defined them, and so do the rows of a sale. Engines in the same state therefore say the same parts, whatever their seeds, and whether
-//! they applied every record or were imported on the way.
+//! Sales come in the order in which the log defined them, and so do the rows of a sale. Engines in
+//! the same state therefore say the same parts, whatever their seeds, and whether they applied
+//! every record or were imported on the way.
 
 use std::iter;
 

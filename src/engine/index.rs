@@ -14,9 +14,10 @@
 //! A partition that fills up gets a page or two more, and one with all its pages splits in two, so
 //! the work of one insertion is bounded by one partition (some 3,600 entries, from the hashes that
 //! the index holds, without a look at a row) plus, once per doubling of the whole index, a copy
-//! of the directory (4 bytes for some 1,800 entries) and of the partitions (40 bytes). Slots are between 2/3 and 7/8 full: about 10
-//! bytes per entry. Partitions are as large as that so that those of ten million entries, and the
-//! directory, stay in the caches: a search misses them for its bucket alone.
+//! of the directory (4 bytes for some 1,800 entries) and of the partitions (40 bytes). Slots are
+//! between 2/3 and 7/8 full: about 10 bytes per entry. Partitions are as large as that so that
+//! those of ten million entries, and the directory, stay in the caches: a search misses them for
+//! its bucket alone.
 //!
 //! Invariants: a bucket's slots fill from the front, and what lies behind them has no meaning; a
 //! partition always has a free slot, where each search ends. There is deliberately no removal,

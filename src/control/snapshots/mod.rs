@@ -42,7 +42,7 @@ use crate::wal::{Identity, SegmentIndex};
 const QUIET: Duration = Duration::from_mins(1);
 
 /// How soon a snapshot that failed is tried again.
-const RETRY_PAUSE: Duration = Duration::from_mins(10);
+const RETRY_PAUSE: Duration = Duration::from_mins(1);
 
 /// Bytes of the log and of snapshots that are read in a second at most.
 const READ_BYTES_PER_SECOND: u64 = 256 << 20;
@@ -244,7 +244,7 @@ impl ShardLog {
                 tracing::error!(
                     shard,
                     %error,
-                    "no snapshot could be made; the server goes on, and a start reads more of the log"
+                    "no snapshot could be made; a start reads more of the log"
                 );
             }
         }

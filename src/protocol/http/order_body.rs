@@ -167,11 +167,16 @@ mod tests {
 
     const BODIES: [&str; 6] = [
         r#"{"account":"a-1","action":"buy","lines":[{"item":1,"quantity":2}]}"#,
-        r#"{"account":"late","action":"hold","lines":[{"item":2,"quantity":1,"price":0}],"ttl_ms":5}"#,
-        "{ \"action\" : \"buy\" ,\n\t\"lines\" : [ { \"quantity\" : 4294967295 , \"item\" : 10 } ] }\r\n",
-        r#"{"payment_ref":"p","lines":[{"price":18446744073709551615,"item":0,"quantity":1}],"action":"buy"}"#,
-        r#"{"action":"buy","lines":[{"item":1,"quantity":2},{"item":3,"quantity":4}],"account":""}"#,
-        r#"{"account":"a.b~!","payment_ref":"","action":"hold","ttl_ms":0,"lines":[{"item":7,"quantity":7}]}"#,
+        r#"{"account":"late","action":"hold","lines":[{"item":2,"quantity":1,"price":0}],
+            "ttl_ms":5}"#,
+        "{ \"action\" : \"buy\" ,\n\t\"lines\" : \
+            [ { \"quantity\" : 4294967295 , \"item\" : 10 } ] }\r\n",
+        r#"{"payment_ref":"p","lines":[{"price":18446744073709551615,"item":0,"quantity":1}],
+            "action":"buy"}"#,
+        r#"{"action":"buy","lines":[{"item":1,"quantity":2},{"item":3,"quantity":4}],
+            "account":""}"#,
+        r#"{"account":"a.b~!","payment_ref":"","action":"hold","ttl_ms":0,
+            "lines":[{"item":7,"quantity":7}]}"#,
     ];
 
     /// What is put into bodies, so that nearly valid ones come up often.
