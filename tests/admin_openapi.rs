@@ -54,8 +54,8 @@ fn request(method: &str, path: &str, body: Option<&Value>) -> String {
 fn every_answer_is_as_the_document_says() {
     let server = Server::start();
     let mut admin = HttpPeer::connect_unix(&server.data_dir().join("admin.sock"));
-    let served = admin.get("/openapi.json");
-    assert_eq!((served.status, &*served.body), (200, OPENAPI.as_bytes()));
+    let document = admin.get("/openapi.json");
+    assert_eq!((document.status, &*document.body), (200, OPENAPI.as_bytes()));
     let description = Description::parse(OPENAPI);
     let wanted = json!({
         "account_limit": 4,

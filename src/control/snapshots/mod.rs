@@ -39,7 +39,7 @@ use crate::server::start::StartedLog;
 use crate::wal::{Identity, SegmentIndex};
 
 /// Without a newly sealed segment for so long, whatever is sealed becomes a snapshot.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_mins(1);
 
 /// How soon a snapshot that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_mins(10);
