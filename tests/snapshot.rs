@@ -91,7 +91,6 @@ fn parts() -> Vec<Part> {
         |account, units| AccountRow { account: AccountId(account), units: Quantity(units) };
     let line = |item, quantity| Line { item: ItemId(item), quantity: Quantity(quantity) };
     let several = OrderRow { lines: 2, account: 1, ..order(2, OrderState::Confirmed, true, false) };
-    let number = OrderNumber;
     vec![
         Part::Sale(sale),
         Part::Accounts(AccountsPart { sale: SALE, rows: vec![account(1 << 70, 5), account(2, 0)] }),
@@ -117,10 +116,10 @@ fn parts() -> Vec<Part> {
         Part::Requests(RequestsPart {
             sale: SALE,
             rows: vec![
-                request(21, Effect::Confirmed(number(4))),
-                request(22, Effect::Released(number(3))),
-                request(23, Effect::Cancelled(number(2))),
-                request(24, Effect::Extended(number(1))),
+                request(21, Effect::Confirmed(OrderNumber(4))),
+                request(22, Effect::Released(OrderNumber(3))),
+                request(23, Effect::Cancelled(OrderNumber(2))),
+                request(24, Effect::Extended(OrderNumber(1))),
                 request(25, Effect::Restocked),
                 request(26, Effect::Fenced(1)),
             ],
