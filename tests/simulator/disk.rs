@@ -191,7 +191,17 @@ impl Disk {
         let written = end.max(BLOCK_BYTES as u64);
         let all = self.honest.len() as u64 * self.segment_bytes;
         let range = if random.chance(850) { written } else { all };
-        let place = random.below(range);
+        // Most of a block is padding: a few tries make it a byte that says something.
+        let is_blank = |place: u64| {
+            let segment = &self.honest[(place / self.segment_bytes) as usize];
+            segment[(place % self.segment_bytes) as usize] == 0
+        };
+        let mut place = random.below(range);
+        for _ in 0..random.below(32) {
+            if is_blank(place) {
+                place = random.below(range);
+            }
+        }
         let is_retired = place / self.segment_bytes < self.first as u64;
         if is_retired || (end..end + len as u64).contains(&place) {
             return;
