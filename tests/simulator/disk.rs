@@ -191,10 +191,11 @@ impl Disk {
         let written = end.max(BLOCK_BYTES as u64);
         let all = self.honest.len() as u64 * self.segment_bytes;
         let range = if random.chance(850) { written } else { all };
-        // Most of a block is padding: a few tries make it a byte that says something.
+        // Most of a block is padding, and a retired segment is empty: a few tries make it a byte
+        // that says something.
         let is_blank = |place: u64| {
             let segment = &self.honest[(place / self.segment_bytes) as usize];
-            segment[(place % self.segment_bytes) as usize] == 0
+            segment.get((place % self.segment_bytes) as usize).is_none_or(|&byte| byte == 0)
         };
         let mut place = random.below(range);
         for _ in 0..random.below(32) {
