@@ -20,34 +20,18 @@ use std::fs;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use boxoffice::audit::audit;
 use boxoffice::model::{Command, SaleTerms};
 use boxoffice::wal::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
-use buyers::{Random, Round, SALES, STOCK, await_moment, segments};
+use buyers::{Random, Round, SALES, STOCK, await_moment, seed, segments, setting};
 use ledger::{Entry, Ledger};
 use peer::{Peer, intent, payment, wanted};
 use server::{Serve, Server, temporary_dir};
 
 /// The smallest segment: a few hundred frames, so that many kills meet the step to the next.
 const SEGMENT_BYTES: &str = "1052672";
-
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
-
-/// The seed of this run, told so that it can be run again.
-fn seed() -> u64 {
-    let clock = || {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        u64::from(since.expect("the clock is set").subsec_nanos())
-    };
-    let seed = setting("BOXOFFICE_CRASH_SEED").unwrap_or_else(clock);
-    println!("replay: BOXOFFICE_CRASH_SEED={seed} cargo test --test crash");
-    seed
-}
 
 /// Cuts the last frame off a shard's log, as a server would that lies about its disk.
 fn cut_last_frame(data_dir: &Path, shard: u16) {
@@ -69,7 +53,7 @@ fn cut_last_frame(data_dir: &Path, shard: u16) {
 #[test]
 fn what_was_acknowledged_survives_kills_and_happens_once() {
     let rounds = setting("BOXOFFICE_CRASH_ROUNDS").unwrap_or(8);
-    let mut random = Random(seed());
+    let mut random = Random(seed("crash"));
     // Each complete segment becomes a snapshot, so that kills meet the making of many.
     let mut server = Server::start_with(|serve| {
         let serve = serve.with_shards(2).with("--segment-bytes", SEGMENT_BYTES);
@@ -138,7 +122,7 @@ fn assert_lost_purchase_is_missed(mut server: Server, mut ledger: Ledger, shard:
 
 #[test]
 fn a_first_start_that_is_killed_leaves_a_directory_to_start_on() {
-    let mut random = Random(seed());
+    let mut random = Random(seed("crash"));
     for round in 0..6 {
         let home = temporary_dir();
         let data_dir = home.path().join("data");

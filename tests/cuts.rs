@@ -41,13 +41,12 @@ mod server;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use boxoffice::audit::audit;
 use boxoffice::canary::{Canary, planted};
 use boxoffice::cli::exit::ExitCode;
 use boxoffice::model::SaleTerms;
-use buyers::{Random, Round, SALES, STOCK, await_moment, segments};
+use buyers::{Random, Round, SALES, STOCK, await_moment, seed, segments, setting};
 use disk::Disk;
 use ledger::Ledger;
 use peer::Peer;
@@ -130,22 +129,6 @@ impl fmt::Display for Tally {
             self.with_snapshots
         )
     }
-}
-
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
-
-/// The seed of this run, told so that it can be run again.
-fn seed() -> u64 {
-    let clock = || {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        u64::from(since.expect("the clock is set").subsec_nanos())
-    };
-    let seed = setting("BOXOFFICE_CUTS_SEED").unwrap_or_else(clock);
-    println!("replay: BOXOFFICE_CUTS_SEED={seed} cargo test --test cuts");
-    seed
 }
 
 /// One data directory and its cuts.
@@ -243,7 +226,7 @@ impl Chapter {
 }
 
 fn campaign(cuts: u64, kinds: &[Kind], tally: &mut Tally) -> Result<(), String> {
-    let mut random = Random(seed());
+    let mut random = Random(seed("cuts"));
     // Every kind has its turn in a short campaign, too.
     let most = (cuts / kinds.len() as u64).clamp(1, CUTS_OF_A_CHAPTER_MAX);
     let chapters = (0..cuts).step_by(most as usize).zip(kinds.iter().cycle());

@@ -5,8 +5,10 @@
 //! says on stderr, in one last line that starts with `boxoffice: `, what happened, where, and
 //! what to do next. The table in the README is held to this one by a test.
 
-use std::fmt;
 use std::process;
+use std::{fmt, io};
+
+use crate::wal::WalError;
 
 /// Why a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,23 @@ impl ExitCode {
         Self::NoRoom,
         Self::CannotRead,
     ];
+
+    /// Why a log that cannot be used ends a program.
+    pub(super) fn of_log(error: &WalError) -> Self {
+        match error {
+            WalError::Damage { .. }
+            | WalError::NotASegment { .. }
+            | WalError::NoSnapshot { .. }
+            | WalError::MissingSegment { .. } => Self::DamagedLog,
+            WalError::NewerFormat { .. }
+            | WalError::ForeignLog { .. }
+            | WalError::WrongShard { .. } => Self::ForeignData,
+            WalError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Self::Configuration
+            }
+            WalError::Io { .. } => Self::CannotRead,
+        }
+    }
 
     /// The number.
     #[must_use]

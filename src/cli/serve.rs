@@ -1,6 +1,5 @@
 //! `boxoffice serve`: from flags to a running server.
 
-use std::io::ErrorKind;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use crate::server::credentials::Credentials;
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
 use crate::server::space::{Bytes, is_disk_full, space};
-use crate::wal::{WalError, shard_dirs};
+use crate::wal::shard_dirs;
 
 /// Open files that are not connections: logs, listeners, rings, and some to spare.
 pub(super) const OTHER_FILES: u64 = 256;
@@ -225,19 +224,7 @@ fn failed(error: &ServerError) -> Failed {
             }
             DataDirError::Absent { .. } | DataDirError::Io { .. } => ExitCode::Configuration,
         },
-        ServerError::Log(error) => match error {
-            WalError::Damage { .. }
-            | WalError::NotASegment { .. }
-            | WalError::NoSnapshot { .. }
-            | WalError::MissingSegment { .. } => ExitCode::DamagedLog,
-            WalError::NewerFormat { .. }
-            | WalError::ForeignLog { .. }
-            | WalError::WrongShard { .. } => ExitCode::ForeignData,
-            WalError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
-                ExitCode::Configuration
-            }
-            WalError::Io { .. } => ExitCode::CannotRead,
-        },
+        ServerError::Log(error) => ExitCode::of_log(error),
         ServerError::NeedsKeys { .. } | ServerError::NoSuchCpu { .. } | ServerError::Cors(_) => {
             ExitCode::Configuration
         }

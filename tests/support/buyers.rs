@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use boxoffice::model::{Command, OrderNumber, Outcome, SaleId};
 use boxoffice::protocol::binary::Request;
@@ -26,6 +26,24 @@ const BUYERS: u128 = 4;
 
 /// Requests of one buyer in one round, at most.
 const REQUESTS_MAX: usize = 5_000;
+
+/// A number of the environment.
+pub fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// The seed of this run of a test program, told so that it can be run again.
+pub fn seed(program: &str) -> u64 {
+    let clock = || {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        u64::from(since.expect("the clock is set").subsec_nanos())
+    };
+    let name = format!("BOXOFFICE_{}_SEED", program.to_uppercase());
+    let seed = setting(&name).unwrap_or_else(clock);
+    println!("replay: {name}={seed} cargo test --test {program}");
+    seed
+}
 
 /// `SplitMix64` (Steele, Lea and Flood, 2014).
 pub struct Random(pub u64);

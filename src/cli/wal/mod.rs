@@ -52,17 +52,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
 
 /// A log that cannot be used, as a program ends with it.
 pub(super) fn failed(error: &WalError) -> Failed {
-    let code = match error {
-        WalError::Damage { .. }
-        | WalError::NotASegment { .. }
-        | WalError::NoSnapshot { .. }
-        | WalError::MissingSegment { .. } => ExitCode::DamagedLog,
-        WalError::NewerFormat { .. }
-        | WalError::ForeignLog { .. }
-        | WalError::WrongShard { .. } => ExitCode::ForeignData,
-        WalError::Io { path, source, .. } => return system(path, source, error),
-    };
-    Failed::new(code, error)
+    if let WalError::Io { path, source, .. } = error {
+        return system(path, source, error);
+    }
+    Failed::new(ExitCode::of_log(error), error)
 }
 
 /// What the system refused, with the way out where there is a usual one.
