@@ -3,12 +3,14 @@
 //! An echo on the same ring runtime, with nothing of a server in it: no protocol, no decisions,
 //! no tables. What arrives is appended to a zero-filled file in group commits (one write in
 //! flight, one batch filling, `O_DIRECT | O_DSYNC`), and echoed once it is durable; or at once,
-//! with `--no-log`.
+//! with `--no-log`. As fast as echoes come back, or at a fixed rate (`--rate`) with latencies from
+//! the intended send times: what a server's own percentiles are to be held against.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +18,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use boxoffice::load::{Lane, Nanos, Pace};
 use boxoffice::runtime::file::{SyncMethod, open_direct};
 use boxoffice::runtime::{AlignedBuffer, Event, Ring, RingConfig, Token, Wait, cpu, net};
+use hdrhistogram::Histogram;
 
 use crate::Failure;
 
@@ -54,6 +58,9 @@ pub struct Options {
     /// Messages in flight on each connection, of 96 bytes.
     #[arg(long, value_name = "P", default_value = "16")]
     pipeline: NonZeroUsize,
+    /// Open loop: messages a second, whatever the echoes do.
+    #[arg(long, value_name = "R", conflicts_with = "pipeline")]
+    rate: Option<NonZeroU32>,
     /// Seconds to measure.
     #[arg(long, value_name = "S", default_value = "5")]
     duration: u64,
@@ -106,7 +113,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let stop = Arc::clone(&stop);
         move || Echo::new(echo_cpu, listeners.sockets, log)?.run(&stop)
     });
-    let counted = client(options, client_cpu, listeners.address);
+    let counted = Client::new(options, client_cpu, listeners.address).and_then(Client::run);
     stop.store(true, Ordering::Relaxed);
     let echoed = echo.join().expect("the echo ends");
     if !options.no_log {
@@ -114,9 +121,21 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let _ = fs::remove_file(&path);
     }
     echoed.map_err(Failure::from_error)?;
-    let rate = counted.map_err(Failure::from_error)?;
+    let counted = counted.map_err(Failure::from_error)?;
     let kind = if options.no_log { "echo" } else { "durable echo" };
-    println!("{kind}, {} × {}: {rate:.0}/s", options.connections, options.pipeline);
+    let connections = options.connections;
+    let rate = counted.messages as f64 / options.duration as f64;
+    if options.rate.is_none() {
+        println!("{kind}, {connections} × {}: {rate:.0}/s", options.pipeline);
+        return Ok(());
+    }
+    let at = |quantile| counted.latencies.value_at_quantile(quantile) as f64 / 1e3;
+    println!(
+        "{kind}, {connections} connections, {rate:.0}/s: p50 {:.1} µs, p99 {:.1} µs, p99.9 {:.1} µs",
+        at(0.5),
+        at(0.99),
+        at(0.999)
+    );
     Ok(())
 }
 
@@ -236,54 +255,133 @@ impl Echo {
     }
 }
 
-/// Keeps every connection's messages in flight, and returns how many came back in a second.
-fn client(options: &Options, cpu: usize, address: SocketAddr) -> io::Result<f64> {
-    cpu::pin_current_thread(cpu)?;
-    let mut ring = Ring::new(&RING).map_err(io::Error::other)?;
-    let mut lines = Vec::new();
-    for index in 0..options.connections.get() {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        let mut line = Line::new(stream.into());
-        line.ready = vec![7; MESSAGE_BYTES * options.pipeline.get()];
-        ring.receive(line.socket.as_fd(), Token(index as u32));
-        lines.push(line);
-    }
-    let start = Instant::now();
-    let warm = start + Duration::from_secs(1);
-    let end = warm + Duration::from_secs(options.duration);
-    let mut events = Vec::new();
-    let mut bytes_back = 0;
-    loop {
-        for (index, line) in lines.iter_mut().enumerate() {
-            line.send(&mut ring, Token(index as u32));
+/// What came back while it was measured.
+struct Counted {
+    messages: usize,
+    /// From the intended send time, in nanoseconds; of an open loop alone.
+    latencies: Histogram<u64>,
+}
+
+/// Sends and counts.
+struct Client {
+    ring: Ring,
+    lines: Vec<Line>,
+    start: Instant,
+    warm: Instant,
+    end: Instant,
+    open_loop: Option<OpenLoop>,
+    bytes_back: usize,
+    latencies: Histogram<u64>,
+}
+
+/// When messages leave, and when those in flight were meant to.
+struct OpenLoop {
+    pace: Pace,
+    next_line: usize,
+    /// The intended times of each line's messages, which come back in their order.
+    intended: Vec<VecDeque<Nanos>>,
+    /// Bytes of each line's next message that came back.
+    partial: Vec<usize>,
+}
+
+impl Client {
+    fn new(options: &Options, cpu: usize, address: SocketAddr) -> io::Result<Self> {
+        cpu::pin_current_thread(cpu)?;
+        let mut ring = Ring::new(&RING).map_err(io::Error::other)?;
+        let count = options.connections.get();
+        let mut lines = Vec::with_capacity(count);
+        let in_flight = if options.rate.is_some() { 0 } else { options.pipeline.get() };
+        for index in 0..count {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            let mut line = Line::new(stream.into());
+            line.ready = vec![7; MESSAGE_BYTES * in_flight];
+            ring.receive(line.socket.as_fd(), Token(index as u32));
+            lines.push(line);
         }
-        ring.enter(LOOK)?;
-        ring.take_events(&mut events);
-        let now = Instant::now();
-        for event in events.drain(..) {
-            match event {
-                Event::Received { token, bytes: Ok(Some(received)), more } => {
-                    let line = &mut lines[token.0 as usize];
-                    let bytes = ring.received(&received);
-                    if now >= warm {
-                        bytes_back += bytes.len();
-                    }
-                    line.ready.extend_from_slice(bytes);
-                    ring.recycle(received);
-                    if !more {
-                        ring.receive(line.socket.as_fd(), token);
-                    }
-                }
-                Event::Received { token, bytes: Err(_), .. } => {
-                    ring.receive(lines[token.0 as usize].socket.as_fd(), token);
-                }
-                Event::Sent { token, .. } => lines[token.0 as usize].is_sending = false,
-                _ => {}
+        let start = Instant::now();
+        let warm = start + Duration::from_secs(1);
+        let end = warm + Duration::from_secs(options.duration);
+        let open_loop = options.rate.map(|rate| OpenLoop {
+            pace: Pace::new(rate, Nanos(0), Lane::ONLY),
+            next_line: 0,
+            intended: vec![VecDeque::new(); count],
+            partial: vec![0; count],
+        });
+        let latencies = Histogram::new(3).expect("three digits are a precision");
+        Ok(Self { ring, lines, start, warm, end, open_loop, bytes_back: 0, latencies })
+    }
+
+    fn run(mut self) -> io::Result<Counted> {
+        let mut events = Vec::new();
+        loop {
+            let wait = self.send_due();
+            for (index, line) in self.lines.iter_mut().enumerate() {
+                line.send(&mut self.ring, Token(index as u32));
+            }
+            self.ring.enter(wait)?;
+            self.ring.take_events(&mut events);
+            let now = Instant::now();
+            for event in events.drain(..) {
+                self.handle(event, now);
+            }
+            if now >= self.end {
+                let messages = self.bytes_back / MESSAGE_BYTES;
+                return Ok(Counted { messages, latencies: self.latencies });
             }
         }
-        if now >= end {
-            return Ok(bytes_back as f64 / MESSAGE_BYTES as f64 / options.duration as f64);
+    }
+
+    /// Readies what is meant to have left by now, and says how long there is nothing to send.
+    fn send_due(&mut self) -> Wait {
+        let Some(open_loop) = &mut self.open_loop else { return LOOK };
+        let now = Nanos(self.start.elapsed().as_nanos() as u64);
+        while let Some(intended) = open_loop.pace.take(now) {
+            let line = open_loop.next_line;
+            open_loop.next_line = (line + 1) % self.lines.len();
+            open_loop.intended[line].push_back(intended);
+            self.lines[line].ready.extend_from_slice(&[7; MESSAGE_BYTES]);
+        }
+        match open_loop.pace.next().since(Nanos(self.start.elapsed().as_nanos() as u64)) {
+            0 => Wait::No,
+            early => Wait::AtMost(Duration::from_nanos(early)),
+        }
+    }
+
+    fn handle(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Received { token, bytes: Ok(Some(received)), more } => {
+                let index = token.0 as usize;
+                let received_bytes = self.ring.received(&received);
+                let bytes = received_bytes.len();
+                if now >= self.warm {
+                    self.bytes_back += bytes;
+                }
+                match &mut self.open_loop {
+                    None => self.lines[index].ready.extend_from_slice(received_bytes),
+                    Some(open_loop) => {
+                        let back = open_loop.partial[index] + bytes;
+                        open_loop.partial[index] = back % MESSAGE_BYTES;
+                        let came = Nanos(now.duration_since(self.start).as_nanos() as u64);
+                        for intended in open_loop.intended[index].drain(..back / MESSAGE_BYTES) {
+                            if now >= self.warm {
+                                let nanos = came.since(intended).max(1);
+                                self.latencies.record(nanos).expect("it grows to hold any value");
+                            }
+                        }
+                    }
+                }
+                self.ring.recycle(received);
+                if !more {
+                    self.ring.receive(self.lines[index].socket.as_fd(), token);
+                }
+            }
+            Event::Received { token, bytes: Err(_), .. } => {
+                let socket = self.lines[token.0 as usize].socket.as_fd();
+                self.ring.receive(socket, token);
+            }
+            Event::Sent { token, .. } => self.lines[token.0 as usize].is_sending = false,
+            _ => {}
         }
     }
 }
