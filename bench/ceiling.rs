@@ -130,12 +130,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     let at = |quantile| counted.latencies.value_at_quantile(quantile) as f64 / 1e3;
-    println!(
-        "{kind}, {connections} connections, {rate:.0}/s: p50 {:.1} µs, p99 {:.1} µs, p99.9 {:.1} µs",
-        at(0.5),
-        at(0.99),
-        at(0.999)
-    );
+    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(at);
+    println!("{kind}, {connections} connections, {rate:.0}/s, latencies in µs:");
+    println!("p50 {p50:.1}, p99 {p99:.1}, p99.9 {p999:.1}");
     Ok(())
 }
 

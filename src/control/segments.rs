@@ -336,7 +336,8 @@ async fn prepare(state: &State, segment: Segment) -> io::Result<File> {
         allocate(&temporary, segment.bytes).await?;
         state.secured.set(1);
     }
-    let file = OpenOptions::new().write(true).dma_open(&temporary).await?;
+    // The first file of a disk that the executor opens is read once, to probe the disk.
+    let file = OpenOptions::new().read(true).write(true).dma_open(&temporary).await?;
     let filled = fill(&file, state, segment).await;
     let synced = match filled {
         Ok(()) => file.fdatasync().await.map_err(io::Error::from),

@@ -27,14 +27,6 @@ pub fn restrict_current_thread(cpus: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Lets the calling thread run only where no other thread wants to: no privilege is needed.
-pub fn idle_priority() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the call reads the parameters, which live until it returns, and 0 is this thread.
-    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Parses a list of CPUs as the kernel writes them: `0,2-3`.
 #[must_use]
 pub fn parse_list(text: &str) -> Option<Vec<usize>> {

@@ -9,8 +9,13 @@
 //!
 //! The first touch of a huge page makes the kernel clear it, which takes a tenth of a millisecond
 //! and, in a virtual machine whose host has to find the memory first, several: too long for a
-//! thread that answers requests. So a thread of idle priority keeps a few blocks of one huge page
+//! thread that answers requests. So a thread in the background keeps a few blocks of one huge page
 //! warm ([`start_warming`]), and an allocation of that size takes one of those while there are any.
+//!
+//! Several milliseconds in the kernel are also too long for a thread in the background that shares
+//! a CPU with one that answers. Such a thread touches a block as small pages first and gives them
+//! back: the host has found the memory then, bit by bit, and the huge page that the kernel makes of
+//! it is cleared at once.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
@@ -21,10 +26,13 @@ use std::thread::{self, Thread};
 
 use rustix::mm::{Advice, madvise};
 
-use super::cpu;
+use super::background;
 
 /// The size of a huge page on the machines that the server supports.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// The size of a small page.
+const PAGE_BYTES: usize = 4096;
 
 /// Blocks that are kept warm: 64 MiB, the memory of some half a million orders.
 const WARM_BLOCKS: usize = 32;
@@ -53,29 +61,38 @@ pub fn start_warming() -> io::Result<()> {
 }
 
 fn warm() {
-    // Without it the thread is merely in the way now and then.
-    let _ = cpu::idle_priority();
+    background::enter();
     loop {
         for place in &WARM {
             if place.load(Ordering::Relaxed).is_null() {
-                fill(place);
+                place.store(patient_block(), Ordering::Release);
             }
         }
-        thread::park();
+        background::wait(thread::park);
     }
 }
 
-/// Puts a touched block into an empty place. Only the warmer does, so no place is filled twice.
-fn fill(place: &AtomicPtr<u8>) {
+/// A touched block, made in small pieces; null where there is no memory.
+fn patient_block() -> *mut u8 {
     // SAFETY: the layout's size is not zero.
     let block = unsafe { System.alloc(BLOCK) };
     if block.is_null() {
-        return;
+        return block;
     }
-    mark(block, BLOCK.size());
-    // SAFETY: the block has that many bytes and belongs to this function.
-    unsafe { block.write_bytes(0, BLOCK.size()) };
-    place.store(block, Ordering::Release);
+    for advice in [Advice::LinuxNoHugepage, Advice::LinuxHugepage] {
+        advise(block, BLOCK.size(), advice);
+        for at in (0..BLOCK.size()).step_by(PAGE_BYTES) {
+            let page = block.wrapping_add(at);
+            // SAFETY: the block has that many bytes and belongs to this function. A volatile write
+            // is one that is really made.
+            unsafe { page.write_volatile(0) };
+        }
+        if matches!(advice, Advice::LinuxNoHugepage) {
+            // Its bytes become zeros, as good as those that were there.
+            advise(block, BLOCK.size(), Advice::LinuxDontNeed);
+        }
+    }
+    block
 }
 
 /// A warm block, if there is one.
@@ -98,7 +115,7 @@ fn take_warm() -> Option<*mut u8> {
 pub struct HugePages;
 
 /// From here on an allocation gets huge pages. A chunk of rows need not divide a huge page.
-const LARGE_BYTES: usize = HUGE_PAGE_BYTES - 4096;
+const LARGE_BYTES: usize = HUGE_PAGE_BYTES - PAGE_BYTES;
 
 /// The layout that is really allocated for a large one: whole huge pages.
 fn widened(layout: Layout) -> Option<Layout> {
@@ -109,12 +126,19 @@ fn widened(layout: Layout) -> Option<Layout> {
     Layout::from_size_align(bytes, HUGE_PAGE_BYTES.max(layout.align())).ok()
 }
 
-/// Marks fresh huge pages.
-fn mark(start: *mut u8, bytes: usize) {
+/// Says how fresh memory is to be had, where there is some.
+fn advise(start: *mut u8, bytes: usize, advice: Advice) {
     if !start.is_null() {
-        // SAFETY: the range was just allocated, and the advice changes no byte of it. An error
-        // leaves small pages, which are as good but for speed.
-        let _ = unsafe { madvise(start.cast(), bytes, Advice::LinuxHugepage) };
+        // SAFETY: the range was just allocated, and nothing in it is of use yet. An error leaves
+        // pages of another size, which are as good but for speed.
+        let _ = unsafe { madvise(start.cast(), bytes, advice) };
+    }
+}
+
+/// Marks fresh memory as huge pages. A thread in the background is left with small ones.
+fn mark(start: *mut u8, bytes: usize) {
+    if !background::is_here() {
+        advise(start, bytes, Advice::LinuxHugepage);
     }
 }
 
@@ -126,10 +150,13 @@ unsafe impl GlobalAlloc for HugePages {
             // SAFETY: the caller keeps the contract of `alloc`, which is the same one.
             return unsafe { System.alloc(layout) };
         };
-        if wide == BLOCK
-            && let Some(block) = take_warm()
-        {
-            return block;
+        if wide == BLOCK {
+            if background::is_here() {
+                return patient_block();
+            }
+            if let Some(block) = take_warm() {
+                return block;
+            }
         }
         // SAFETY: the wider layout has no smaller size, so it is not zero.
         let start = unsafe { System.alloc(wide) };
@@ -180,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_warm_block_is_given_once_and_its_place_is_filled_again() {
-        fill(&WARM[0]);
+        WARM[0].store(patient_block(), Ordering::Release);
         let filled = WARM[0].load(Ordering::Relaxed);
         assert!((filled as usize).is_multiple_of(HUGE_PAGE_BYTES) && !filled.is_null());
         // SAFETY: the size is not zero.

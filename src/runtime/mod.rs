@@ -3,6 +3,7 @@
 //! The only module with `unsafe` and with system calls of its own. It knows no tickets: tokens
 //! are numbers that its caller chose, and bytes are bytes.
 
+pub mod background;
 pub mod buffer;
 pub mod clock;
 pub mod cpu;

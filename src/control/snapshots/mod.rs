@@ -7,8 +7,8 @@
 //!
 //! This is a thread and not a task of the executor: importing and replaying compute for seconds,
 //! and a task that does not yield would keep administration, metrics and the next log segment
-//! waiting. It has idle priority, reads and writes at bounded rates, and makes one snapshot at a
-//! time, since each takes the memory of its shard's state once more.
+//! waiting. It works in the background (`runtime::background`), reads and writes at bounded rates,
+//! and makes one snapshot at a time, since each takes the memory of its shard's state once more.
 //!
 //! | file | story |
 //! |---|---|
@@ -31,7 +31,7 @@ pub use self::build::{Build, BuildError, Built, build};
 pub use self::pace::Pace;
 pub use self::retire::retire;
 use crate::model::ShardIndex;
-use crate::runtime::cpu;
+use crate::runtime::background;
 use crate::server::config::{Retention, ServerConfig};
 use crate::server::metrics::{ShardMetrics, SnapshotMetrics};
 use crate::server::restore::Snapshot;
@@ -101,6 +101,7 @@ impl Snapshotter {
             segment_bytes: config.segment_bytes,
             retention: config.retention.clone(),
         };
+        background::hurry(false);
         let (reached, receiver) = mpsc::channel();
         let pace = Arc::new(Pace::new(READ_BYTES_PER_SECOND, WRITE_BYTES_PER_SECOND));
         let own = Arc::clone(&pace);
@@ -153,8 +154,7 @@ fn run(
     rules: &Rules,
     pace: &Pace,
 ) {
-    // Without it the thread is merely in the way now and then.
-    let _ = cpu::idle_priority();
+    background::enter();
     loop {
         for shard in &mut shards {
             if pace.is_stopped() {
@@ -164,7 +164,7 @@ fn run(
                 shard.make(rules, pace);
             }
         }
-        let mut news = match reached.recv_timeout(QUIET) {
+        let mut news = match background::wait(|| reached.recv_timeout(QUIET)) {
             Ok(first) => Some(first),
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(shard) = shards.iter_mut().find(|shard| shard.is_due(1, rules)) {

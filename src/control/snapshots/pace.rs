@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::runtime::background;
 use crate::runtime::disk::disk_space;
 use crate::wal::{FileStorage, LogStorage, Position, Segment, SegmentIndex};
 
 /// Bytes that are written before they are synced: a sync of much more would hold up log writes.
 const SYNC_BYTES: u64 = 4 << 20;
 
-/// Bytes that are handed on at once.
-const PIECE_BYTES: usize = 1 << 20;
+/// Bytes that are handed on at once: each call is short for the kernel, too.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// The longest sleep between two looks at whether it is the end.
 const NAP: Duration = Duration::from_millis(50);
@@ -51,6 +52,7 @@ impl Pace {
     /// Whatever is under way fails soon.
     pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Relaxed);
+        background::hurry(true);
     }
 
     /// Whether it was stopped.
@@ -67,6 +69,8 @@ impl Pace {
             *paid_at = (*paid_at).max(Instant::now()) + took;
             *paid_at
         };
+        // Readers ahead have threads of their own.
+        background::enter();
         loop {
             if self.is_stopped() {
                 return Err(io::Error::other("the server stops"));
@@ -161,8 +165,13 @@ impl LogStorage for SealedLog<'_> {
     }
 
     fn read_at(&self, position: Position, into: &mut [u8]) -> io::Result<()> {
-        self.storage.read_at(position, into)?;
-        self.pace.spend(&self.pace.read, into.len())
+        let Position { segment, mut offset } = position;
+        for piece in into.chunks_mut(PIECE_BYTES) {
+            self.storage.read_at(Position { segment, offset }, piece)?;
+            self.pace.spend(&self.pace.read, piece.len())?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
     }
 
     fn zero_and_sync(&self, _: Position, _: u64) -> io::Result<()> {

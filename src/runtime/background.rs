@@ -1,0 +1,203 @@
+//! Threads that work in the background of others on the same CPU.
+//!
+//! Idle priority alone does not keep such a thread out of the way. It counts within the process's
+//! scheduling group (a service's cgroup, or a session where the kernel groups by session), while
+//! the kernel's own threads, which complete writes to the disk, are in another one and wait for
+//! their group's turn: milliseconds, with the CPU as busy as an idle thread makes it. So a thread
+//! in the background also runs in bursts: a timer interrupts it, and it sleeps in the handler.
+//!
+//! And what takes the kernel long is done in small pieces: see [`super::huge`] for memory.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a burst lasts: what a write's completion may have to wait for.
+const BURST: Duration = Duration::from_micros(250);
+
+/// How long a thread sleeps behind each.
+const NAP: Duration = Duration::from_micros(600);
+
+/// Whether threads in the background sleep between their bursts.
+static NAPS: AtomicBool = AtomicBool::new(true);
+
+thread_local! {
+    static IS_BACKGROUND: Cell<bool> = const { Cell::new(false) };
+    static BURSTS: RefCell<Option<Bursts>> = const { RefCell::new(None) };
+}
+
+/// Makes the calling thread one of the background until it ends: it runs only where no other
+/// thread of the process wants to, in bursts, and takes its memory with patience. Threads that it
+/// starts are not, but for the priority. Where the system refuses a part of it, the thread is
+/// more in the way; that is all.
+pub fn enter() {
+    if !IS_BACKGROUND.replace(true) {
+        let _ = idle_priority();
+        BURSTS.set(Bursts::start().ok());
+    }
+}
+
+/// Waits, in the background, without being interrupted every now and then.
+pub fn wait<R>(wait: impl FnOnce() -> R) -> R {
+    BURSTS.set(None);
+    let result = wait();
+    BURSTS.set(Bursts::start().ok());
+    result
+}
+
+/// Whether the calling thread is one of the background.
+#[must_use]
+pub fn is_here() -> bool {
+    IS_BACKGROUND.get()
+}
+
+/// Lets all threads in the background go on without sleep, since somebody waits for their end;
+/// or has them take their time again.
+pub fn hurry(is_urgent: bool) {
+    NAPS.store(!is_urgent, Ordering::Relaxed);
+}
+
+/// Lets the calling thread run only where no other thread of its scheduling group wants to: no
+/// privilege is needed.
+fn idle_priority() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the call reads the parameters, which live until it returns, and 0 is this thread.
+    checked(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) })
+}
+
+/// The calling thread runs in bursts for as long as this lives.
+struct Bursts {
+    timer: libc::timer_t,
+}
+
+impl Bursts {
+    /// Interrupts the calling thread from now on.
+    fn start() -> io::Result<Self> {
+        static HANDLER: OnceLock<Option<i32>> = OnceLock::new();
+        let refused = *HANDLER.get_or_init(|| install().err().and_then(|e| e.raw_os_error()));
+        if let Some(code) = refused {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        // SAFETY: all zeros are a `sigevent`.
+        let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = signal();
+        event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+        let mut timer = MaybeUninit::uninit();
+        // SAFETY: both pointers are to values that live until the call returns.
+        checked(unsafe {
+            libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, timer.as_mut_ptr())
+        })?;
+        // SAFETY: the call succeeded, and has written the timer's id.
+        let bursts = Self { timer: unsafe { timer.assume_init() } };
+        let period = timespec(BURST + NAP);
+        let schedule = libc::itimerspec { it_interval: period, it_value: timespec(BURST) };
+        // SAFETY: the timer exists, and the schedule lives until the call returns.
+        checked(unsafe {
+            libc::timer_settime(bursts.timer, 0, &raw const schedule, std::ptr::null_mut())
+        })?;
+        Ok(bursts)
+    }
+}
+
+impl Drop for Bursts {
+    fn drop(&mut self) {
+        // SAFETY: the timer exists, and is not used any more. The calling thread is the one that
+        // it interrupts: no signal of it comes behind this, or one that finds its handler.
+        unsafe { libc::timer_delete(self.timer) };
+    }
+}
+
+/// A signal that nothing else uses.
+fn signal() -> i32 {
+    libc::SIGRTMIN() + 5
+}
+
+/// Sets the handler, for the whole process.
+fn install() -> io::Result<()> {
+    // SAFETY: all zeros are a `sigaction`.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = nap as extern "C" fn(i32) as usize;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the action lives until the call returns, and its handler does nothing but what is
+    // allowed in one.
+    checked(unsafe { libc::sigaction(signal(), &raw const action, std::ptr::null_mut()) })
+}
+
+/// Sleeps. Of what may be called at any point of a thread there is nothing else in it.
+extern "C" fn nap(_: i32) {
+    if !NAPS.load(Ordering::Relaxed) {
+        return;
+    }
+    // A bare system call: what was interrupted finds `errno` as it left it.
+    let _ = rustix::thread::nanosleep(&rustix::thread::Timespec {
+        tv_sec: 0,
+        tv_nsec: i64::from(NAP.subsec_nanos()),
+    });
+}
+
+const fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: time.subsec_nanos() as i64 }
+}
+
+fn checked(result: i32) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn cpu_time() -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+    }
+
+    /// Computes until the thread has had so much of its CPU.
+    fn compute(time: Duration) {
+        let end = cpu_time() + time;
+        while cpu_time() < end {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[test]
+    fn a_thread_in_the_background_sleeps_most_of_the_time() {
+        let work = Duration::from_millis(20);
+        let background = thread::spawn(move || {
+            enter();
+            let start = Instant::now();
+            compute(work);
+            (is_here(), start.elapsed())
+        });
+        let (is_background, took) = background.join().expect("the thread ends");
+        assert!(is_background && !is_here());
+        // 80 bursts, and as many naps; half of them are no coincidence.
+        assert!(took > work + NAP * 40, "{work:?} of work took {took:?}");
+    }
+
+    #[test]
+    fn what_is_interrupted_goes_on() {
+        let background = thread::spawn(|| {
+            enter();
+            let start = Instant::now();
+            thread::sleep(NAP * 20);
+            let slept = start.elapsed();
+            let path = std::env::temp_dir().join(format!("background-{}", std::process::id()));
+            let written = vec![7; 1 << 20];
+            for _ in 0..20 {
+                std::fs::write(&path, &written).expect("a file can be written");
+                assert!(std::fs::read(&path).expect("it can be read") == written);
+            }
+            std::fs::remove_file(&path).expect("it can be removed");
+            slept
+        });
+        assert!(background.join().expect("the thread ends") >= NAP * 20);
+    }
+}
