@@ -280,7 +280,9 @@ fn a_disk_that_others_fill_in_no_time_ends_a_rush_with_its_own_code() {
         let bytes = vec![1; length];
         while std::io::Write::write_all(&mut &file, &bytes).is_ok() {}
     }
+    // An error says that the last bytes found no room; open, it would keep it.
     let _ = file.sync_all();
+    drop(file);
     let acknowledged = assert_ended(ExitCode::NoRoom, starve(&mut server, held));
     fs::remove_file(filler).expect("it is removed");
     server.restart();
