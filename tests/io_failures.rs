@@ -5,7 +5,13 @@
 //! never panics. The next start, without a failure, has every order that was acknowledged, and
 //! takes more. strace makes the calls fail, those alone that touch the data directory; so the tests
 //! run when asked for, and always in `.ci/run`. What the rings do is not reached by it.
+//!
+//! A running server ends for want of a log segment only where the disk fails it faster than the
+//! control plane hears of it. strace holds that thread back until the shard has used up what was
+//! prepared, and only then do its rings find that no segment can be made.
 
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "support/peer.rs"]
 mod peer;
 #[path = "support/server.rs"]
@@ -14,7 +20,9 @@ mod server;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::Duration;
 
 use boxoffice::cli::exit::ExitCode;
 use boxoffice::model::{SaleId, SaleTerms};
@@ -169,4 +177,135 @@ fn every_call_of_a_recovery_failing() {
     let failures = every_failure(copy, ORDERS);
     println!("{failures} starts, each with another failure");
     assert!(failures > 20, "{failures}");
+}
+
+/// The thread that prepares segments is the first one of its process; every wait for its rings
+/// takes a minute longer while this lives.
+struct HeldBack(Child);
+
+impl HeldBack {
+    fn new(server: &Server) -> Self {
+        let pid = server.pid().to_string();
+        let mut command = Command::new("strace");
+        command.args(["-qq", "-o", "/dev/null", "-p", &pid, "-e", "trace=io_uring_enter"]);
+        command.args(["-e", "inject=io_uring_enter:delay_enter=60000000"]);
+        let held = Self(command.spawn().expect("strace is installed"));
+        let status = format!("/proc/{pid}/status");
+        let is_traced = || {
+            let status = fs::read_to_string(&status).expect("the server runs");
+            !status.contains("TracerPid:\t0")
+        };
+        while !is_traced() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        held
+    }
+}
+
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        // A tracer that is gone lets go.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Buys until no answer comes any more, lets the control plane go on, and returns how many
+/// purchases were acknowledged, and what the server's end says.
+fn starve(server: &mut Server, held: HeldBack) -> (u64, Option<i32>, String) {
+    let mut peer = Peer::connect(server.address());
+    let starved = thread::spawn(move || {
+        let mut acknowledged = 0;
+        for request in 0.. {
+            peer.send(&buy(intent(SALE, 2, request), &[(1, 1)]));
+            match peer.read_answer() {
+                Some((_, Ok(_))) => acknowledged += 1,
+                Some((_, Err(refusal))) => panic!("{refusal:?}"),
+                None => break,
+            }
+        }
+        acknowledged
+    });
+    // The shard waits where it has written the last block of what was prepared.
+    let last = server.data_dir().join("shard-000/00000000000000000002.wal");
+    let is_used_up = || {
+        let bytes = fs::read(&last).unwrap_or_default();
+        bytes.chunks(BLOCK_BYTES).next_back().is_some_and(|end| end.iter().any(|byte| *byte != 0))
+    };
+    while !is_used_up() {
+        thread::sleep(Duration::from_millis(50));
+    }
+    drop(held);
+    let code = server.wait().code();
+    (starved.join().expect("its own checks hold"), code, server.log())
+}
+
+fn assert_ended(code: ExitCode, (acknowledged, ended, log): (u64, Option<i32>, String)) -> u64 {
+    assert_eq!(ended, Some(i32::from(code.number())), "{log}");
+    let complaints: Vec<&str> =
+        log.lines().filter(|line| line.starts_with("boxoffice: ")).collect();
+    assert_eq!(complaints.len(), 1, "{log}");
+    for name in ["00000000000000000003.wal", "What was answered is safe", "df", "dmesg"] {
+        assert!(complaints[0].contains(name), "{name}: {complaints:?}");
+    }
+    assert!(!log.contains("panicked"), "{log}");
+    acknowledged
+}
+
+fn started(data_dir: &Path) -> Server {
+    let serve = serve(data_dir).with("--segment-bytes", "1052672").with("--snapshot-every", "0");
+    let server = Server::start_on(data_dir, serve);
+    let mut peer = Peer::connect(server.address());
+    peer.open_sale(SALE, SaleTerms::default(), &[(1, 10_000_000)]);
+    while !data_dir.join("shard-000/00000000000000000002.wal").exists() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    server
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_disk_that_others_fill_in_no_time_ends_a_rush_with_its_own_code() {
+    assert!(has_strace(), "strace is installed and may trace");
+    let disk = match disk::Disk::new(64) {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped, no disk of its own can be mounted: {why}"),
+    };
+    let data_dir = disk.mount.join("data");
+    let mut server = started(&data_dir);
+    let held = HeldBack::new(&server);
+    let filler = disk.mount.join("filler");
+    let file = fs::File::create(&filler).expect("a file can be made");
+    for length in [1 << 20, 4096] {
+        let bytes = vec![1; length];
+        while std::io::Write::write_all(&mut &file, &bytes).is_ok() {}
+    }
+    // An error says that the last bytes found no room; open, it would keep it.
+    let _ = file.sync_all();
+    drop(file);
+    let acknowledged = assert_ended(ExitCode::NoRoom, starve(&mut server, held));
+    fs::remove_file(filler).expect("it is removed");
+    server.restart();
+    let mut peer = Peer::connect(server.address());
+    assert!(peer.stats(SALE).sold >= acknowledged && acknowledged > 0);
+    peer.gets(buy(intent(SALE, 3, 1), &[(1, 1)]));
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_segment_that_cannot_be_made_ends_a_rush_with_its_own_code() {
+    assert!(has_strace(), "strace is installed and may trace");
+    let home = temporary_dir();
+    let data_dir = home.path().join("data");
+    let mut server = started(&data_dir);
+    let held = HeldBack::new(&server);
+    let in_the_way = data_dir.join("shard-000/00000000000000000003.wal.tmp");
+    let _ = fs::remove_file(&in_the_way);
+    fs::create_dir(&in_the_way).expect("it is in the way");
+    let acknowledged = assert_ended(ExitCode::DiskFailed, starve(&mut server, held));
+    fs::remove_dir(&in_the_way).expect("it is removed");
+    server.restart();
+    let mut peer = Peer::connect(server.address());
+    assert!(peer.stats(SALE).sold >= acknowledged && acknowledged > 0);
+    peer.gets(buy(intent(SALE, 3, 1), &[(1, 1)]));
 }

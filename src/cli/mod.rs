@@ -131,7 +131,8 @@ fn usage(error: &clap::Error) -> Result<(), Failed> {
     let said: Vec<&str> = lines
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
         .collect();
-    let said = said.join("; ");
+    // What a line ends with a colon is listed in those behind it.
+    let said = said.join("; ").replace(":; ", ": ");
     let said = said.strip_prefix("error: ").unwrap_or(&said);
     Err(Failed::new(ExitCode::Usage, format_args!("{said}; see --help")))
 }
@@ -187,11 +188,13 @@ mod tests {
             &["boxoffice", "serve", "--shards", "none"],
             &["boxoffice", "sell"],
             &["boxoffice"],
+            &["boxoffice", "backup"],
         ] {
             let error = Cli::try_parse_from(args).expect_err("it is wrong");
             let failed = usage(&error).expect_err("it is wrong");
             assert_eq!(failed.code, ExitCode::Usage);
             assert_eq!(failed.message.lines().count(), 1, "{}", failed.message);
+            assert!(!failed.message.contains(":;"), "{}", failed.message);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
 use super::check_config::refuse;
@@ -16,6 +17,7 @@ use super::{Failed, end, log, print_line};
 use crate::admission::peer::{Cidr, TrustedProxies};
 use crate::admission::token::TokenRules;
 use crate::control::{self, Load, Milestone};
+use crate::runtime::file::{close_to_others, create_private_dir};
 use crate::runtime::{cpu, limits};
 use crate::server::config::{Retention, SHARDS_MAX, ServerConfig};
 use crate::server::credentials::Credentials;
@@ -37,6 +39,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let resolved = args.settings.resolve();
     log::start(resolved.settings.log_level, resolved.settings.log_format);
     refuse(&resolved.problems)?;
+    close_to_others();
     let load = key_loader(&resolved.settings);
     let config = server_config(resolved.settings)?;
     control::serve(&config, load, announce, |error| end(&failed(error)))
@@ -138,7 +141,18 @@ fn retention(settings: &Settings) -> Result<Retention, Failed> {
     match (settings.retention, &settings.archive_dir) {
         (RetentionChoice::Keep, None) => Ok(Retention::Keep),
         (RetentionChoice::Delete, None) => Ok(Retention::Delete),
-        (RetentionChoice::Archive, Some(directory)) => Ok(Retention::Archive(directory.clone())),
+        (RetentionChoice::Archive, Some(directory)) => {
+            let made = create_private_dir(directory)
+                .and_then(|()| Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?));
+            made.map(|()| Retention::Archive(directory.clone())).map_err(|error| {
+                let directory = directory.display();
+                let problem = format_args!(
+                    "--archive-dir {directory}: nothing can be moved there: {error}; name a \
+                     directory that the server can write to"
+                );
+                Failed::new(ExitCode::Configuration, problem)
+            })
+        }
         (RetentionChoice::Archive, None) => {
             refused("--retention archive needs a directory: name one with --archive-dir")
         }
@@ -218,7 +232,9 @@ fn failed(error: &ServerError) -> Failed {
             DataDirError::NewerFormat { .. } | DataDirError::NotOurs { .. } => {
                 ExitCode::ForeignData
             }
-            DataDirError::BadManifest { .. } => ExitCode::DamagedLog,
+            DataDirError::BadManifest { .. } | DataDirError::MissingShard { .. } => {
+                ExitCode::DamagedLog
+            }
             DataDirError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::IO) => {
                 ExitCode::CannotRead
             }
@@ -236,10 +252,17 @@ fn failed(error: &ServerError) -> Failed {
         ServerError::LogWrite { .. } | ServerError::Prepare { .. } => ExitCode::DiskFailed,
         ServerError::Ring(_) | ServerError::System { .. } => ExitCode::Failure,
     };
-    match code {
-        ExitCode::CannotRead => {
+    match (code, error) {
+        (ExitCode::CannotRead, _) => {
             Failed::new(code, format_args!("{error}; check the disk (dmesg, smartctl)"))
         }
+        (ExitCode::Configuration, ServerError::DataDir(DataDirError::Io { .. })) => Failed::new(
+            code,
+            format_args!(
+                "{error}; run this as the user who has the directory, or name another one with \
+                 --data-dir"
+            ),
+        ),
         _ => Failed::new(code, error),
     }
 }

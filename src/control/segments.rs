@@ -31,7 +31,7 @@ use crate::model::Lsn;
 use crate::runtime::file::open_direct;
 use crate::server::metrics::ShardMetrics;
 use crate::server::shard::Order;
-use crate::server::space::{LogSpace, secured_segments};
+use crate::server::space::{LogSpace, is_disk_full, secured_segments};
 use crate::server::start::StartedLog;
 use crate::server::{Beyond, ServerError};
 use crate::wal::{
@@ -263,7 +263,14 @@ impl State {
             return;
         }
         let shard = self.log.identity.shard.0;
-        if is_full {
+        let failure = self.failure.borrow();
+        if is_full && failure.as_ref().is_some_and(|(_, error)| !is_disk_full(error)) {
+            tracing::error!(
+                shard,
+                "no log segment can be prepared, and not for want of space: holds and purchases \
+                 are refused (DISK_FULL), what ends a hold goes on; check the disk (dmesg, mount)"
+            );
+        } else if is_full {
             tracing::error!(
                 shard,
                 "the disk is full: holds and purchases are refused (DISK_FULL), what ends a hold \

@@ -1,11 +1,12 @@
-//! Files for direct I/O, and files that are to be read from the disk.
+//! Files for direct I/O, files that are to be read from the disk, and who else may read them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::{Advice, Mode, OFlags, fadvise};
+use rustix::process::umask;
 
 use crate::canary::{Canary, planted};
 
@@ -50,4 +51,19 @@ pub fn open_direct(path: &Path, method: SyncMethod) -> io::Result<File> {
 /// Only a hint: what is being written, or mapped by others, stays.
 pub fn drop_cached(file: &File) {
     let _ = fadvise(file, 0, None, Advice::DontNeed);
+}
+
+/// From here on this process makes nothing that those outside its user and group can read, write
+/// or enter, unless a mode is set afterwards. For the start of a program: until this returns, files
+/// that other threads make may be closed to everybody.
+pub fn close_to_others() {
+    let all = Mode::RWXU | Mode::RWXG | Mode::RWXO;
+    let asked = umask(all);
+    umask(asked | Mode::WGRP | Mode::RWXO);
+}
+
+/// Makes a directory, and those above it that are missing, for this user alone. One that is there
+/// already stays as it is.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).recursive(true).create(path)
 }

@@ -23,12 +23,16 @@ use serde::{Deserialize, Serialize};
 
 use super::restore::random;
 use crate::model::ShardIndex;
+use crate::runtime::file::create_private_dir;
 
 /// The layout of the directory, as this version writes it.
 const FORMAT: u32 = 1;
 
 /// What may lie in a directory that is about to become a data directory.
 const IGNORED_NAMES: [&str; 4] = ["LOCK", "MANIFEST.tmp", "lost+found", ".gitignore"];
+
+/// What a backup has in the place of a manifest.
+const BACKUP_LIST: &str = "BACKUP.json";
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +50,8 @@ pub enum DataDirError {
     },
     /// It holds other things.
     #[error(
-        "{path}: holds {found} but no MANIFEST, so it is not a data directory; \
-         name an empty or a new directory"
+        "{path}: holds {found} but no MANIFEST, so it is not a data directory; {}",
+        way_out(.path, .found)
     )]
     NotOurs {
         /// The directory.
@@ -56,7 +60,7 @@ pub enum DataDirError {
         found: String,
     },
     /// There is no data directory.
-    #[error("{path}: not a data directory, it has no MANIFEST")]
+    #[error("{path}: not a data directory, it has no MANIFEST; name a data directory")]
     Absent {
         /// The directory.
         path: PathBuf,
@@ -70,12 +74,22 @@ pub enum DataDirError {
         format: u64,
     },
     /// The manifest is unreadable.
-    #[error("{path}: not a manifest ({reason}); restore it from a backup of the directory")]
+    #[error("{path}: not a manifest ({reason}); {}", of_its_logs(.path.parent().unwrap_or(.path)))]
     BadManifest {
         /// The manifest.
         path: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// The directory of a shard is gone.
+    #[error(
+        "{path}: the MANIFEST names this shard, and its directory is missing. Nothing was changed. \
+         Put it back; `boxoffice wal verify {}` shows each way out",
+        .path.parent().unwrap_or(.path).display()
+    )]
+    MissingShard {
+        /// The directory that should be there.
+        path: PathBuf,
     },
     /// The operating system refused something.
     #[error("{path}: cannot {action}: {source}")]
@@ -87,6 +101,42 @@ pub enum DataDirError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl DataDirError {
+    /// Whether what was found is a part of what Boxoffice makes.
+    fn is_of_ours(&self) -> bool {
+        let Self::NotOurs { found, .. } = self else { return false };
+        [BACKUP_LIST, RESTORE_UNFINISHED].contains(&found.as_str()) || found.starts_with("shard-")
+    }
+}
+
+/// What lies in a directory that `boxoffice restore` has not finished. Nothing in it counts.
+pub const RESTORE_UNFINISHED: &str = "RESTORE-UNFINISHED";
+
+/// What to do with a directory that has no manifest, by what was found in it.
+fn way_out(path: &Path, found: &str) -> String {
+    let dir = path.display();
+    match found {
+        RESTORE_UNFINISHED => {
+            "a restore into it was cut short: run that again, or name a new directory".to_owned()
+        }
+        BACKUP_LIST => format!(
+            "it is a backup: `boxoffice restore {dir} --to NEW_DATA_DIR` makes a data directory of \
+             it"
+        ),
+        shard if shard.starts_with("shard-") => of_its_logs(path),
+        _ => "name an empty or a new directory".to_owned(),
+    }
+}
+
+/// What to do where the manifest is gone and the logs may be whole.
+fn of_its_logs(path: &Path) -> String {
+    format!(
+        "`boxoffice backup {} --to BACKUP` and `boxoffice restore BACKUP --to NEW_DATA_DIR` make a \
+         data directory of its logs, where they are whole",
+        path.display()
+    )
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,7 +258,7 @@ impl DataDir {
                 abandon_new_shards(path)?;
             }
             if manifest.state != ManifestState::Creating {
-                return Self::from_manifest(path, manifest, lock);
+                return Self::from_manifest(path, manifest, lock)?.with_all_shards();
             }
             remove_logs(path)?;
         } else {
@@ -220,11 +270,7 @@ impl DataDir {
         for (shard, log_id) in log_ids.iter().enumerate() {
             let shard = ShardIndex(shard as u16);
             let directory = shard_directory(path, shard);
-            let mut builder = DirBuilder::new();
-            builder
-                .mode(0o700)
-                .create(&directory)
-                .map_err(failed(&directory, "create the directory"))?;
+            create_private_dir(&directory).map_err(failed(&directory, "create the directory"))?;
             make_log(&NewLog { directory: &directory, shard, shards, log_id: *log_id })
                 .map_err(failed(&directory, "create a log"))?;
         }
@@ -235,9 +281,18 @@ impl DataDir {
 
     /// Opens an existing data directory, for tools.
     pub fn open_existing(path: &Path) -> Result<Self, DataDirError> {
-        if !path.join("MANIFEST").exists() {
-            return Err(DataDirError::Absent { path: path.into() });
+        let name = path.join("MANIFEST");
+        if fs::exists(&name).map_err(failed(&name, "look at it"))? {
+            return Self::locked(path);
         }
+        match refuse_foreign(path) {
+            // The name is right, and what is missing can be made again.
+            Err(error @ DataDirError::NotOurs { .. }) if error.is_of_ours() => Err(error),
+            _ => Err(DataDirError::Absent { path: path.into() }),
+        }
+    }
+
+    fn locked(path: &Path) -> Result<Self, DataDirError> {
         let lock = lock(path)?;
         let manifest = read_manifest(path)?.ok_or(DataDirError::Absent { path: path.into() })?;
         Self::from_manifest(path, manifest, lock)
@@ -254,6 +309,16 @@ impl DataDir {
         Ok(Self { path: path.into(), log_ids: parse_log_ids(path, &manifest)?, lock })
     }
 
+    /// A server never takes a shard that is gone for one that is new.
+    fn with_all_shards(self) -> Result<Self, DataDirError> {
+        let shards = (0..self.shards().get()).map(ShardIndex);
+        let mut directories = shards.map(|shard| self.shard_directory(shard));
+        match directories.find(|directory| !directory.is_dir()) {
+            Some(path) => Err(DataDirError::MissingShard { path }),
+            None => Ok(self),
+        }
+    }
+
     /// Makes the directories for another number of shards, and throws away what was begun of them
     /// before.
     pub fn begin_new_shards(&self, shards: NonZeroU16) -> Result<NewShards, DataDirError> {
@@ -263,7 +328,7 @@ impl DataDir {
         let shards = (0..shards.get()).map(ShardIndex);
         let directories: Vec<_> = shards.map(|shard| shard_directory(&new, shard)).collect();
         for directory in &directories {
-            fs::create_dir_all(directory).map_err(failed(directory, "create the directory"))?;
+            create_private_dir(directory).map_err(failed(directory, "create the directory"))?;
         }
         Ok(NewShards { log_ids, directories })
     }
@@ -359,7 +424,7 @@ fn move_into_place(path: &Path, manifest: &mut Manifest) -> Result<(), DataDirEr
         return Err(bad_manifest(path, &"it says that shards are moved, and not which"));
     }
     let (new, old) = (path.join(NEW_SHARDS), replaced_directory(path, manifest));
-    fs::create_dir_all(&old).map_err(failed(&old, "create the directory"))?;
+    create_private_dir(&old).map_err(failed(&old, "create the directory"))?;
     for shard in (0..manifest.replaced.len() as u16).map(ShardIndex) {
         let (from, to) = (shard_directory(path, shard), shard_directory(&old, shard));
         if !to.exists() {
@@ -490,14 +555,22 @@ fn remove_logs(path: &Path) -> Result<(), DataDirError> {
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
+    let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(failed(path, "list it"))? {
         let entry = entry.map_err(failed(path, "list it"))?;
-        let found = entry.file_name().to_string_lossy().into_owned();
-        if !IGNORED_NAMES.contains(&found.as_str()) {
-            return Err(DataDirError::NotOurs { path: path.into(), found });
-        }
+        names.push(entry.file_name().to_string_lossy().into_owned());
     }
-    Ok(())
+    names.retain(|name| !IGNORED_NAMES.contains(&name.as_str()));
+    // What says most of the directory, first.
+    let rank = |name: &String| match name.as_str() {
+        BACKUP_LIST | RESTORE_UNFINISHED => 0,
+        shard if shard.starts_with("shard-") => 1,
+        _ => 2,
+    };
+    match names.into_iter().min_by_key(rank) {
+        Some(found) => Err(DataDirError::NotOurs { path: path.into(), found }),
+        None => Ok(()),
+    }
 }
 
 /// New log ids.

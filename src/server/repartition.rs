@@ -29,7 +29,7 @@ use super::restore::{Restored, restore};
 use crate::engine::Engine;
 use crate::model::snapshot::Part;
 use crate::model::{Lsn, ShardIndex, TimeMs};
-use crate::runtime::file::drop_cached;
+use crate::runtime::file::{create_private_dir, drop_cached};
 use crate::wal::snapshot::{
     SnapshotHeader, SnapshotReader, SnapshotWriter, snapshot_path, snapshot_preparation,
 };
@@ -165,7 +165,7 @@ fn retire(replaced: &Path, retention: &Retention) {
         Retention::Archive(archive) => {
             let name = replaced.file_name().expect("the old shards' directory has a name");
             let target = archive.join(name);
-            fs::create_dir_all(archive)
+            create_private_dir(archive)
                 .and_then(|()| fs::rename(replaced, &target))
                 .map(|()| target)
         }

@@ -93,14 +93,16 @@ pub enum WalError {
     },
     /// The log's beginning is gone, and no snapshot stands for it.
     #[error(
-        "{}: the log begins with segment {first}, and {}. Nothing was changed. Restore this \
-         directory from a backup",
+        "{}: the log begins with segment {first}, and {}. Nothing was changed. Put the segments \
+         before it back from where they were archived, or restore a backup: `boxoffice restore \
+         BACKUP --to NEW_DATA_DIR`; `boxoffice wal verify {}` shows what can still be read",
         dir.display(),
         if *passed_over == 0 {
             "there is no snapshot of what came before".to_owned()
         } else {
             format!("none of its {passed_over} snapshots can be read (the warnings say why)")
-        }
+        },
+        dir.parent().unwrap_or(dir).display()
     )]
     NoSnapshot {
         /// The shard's directory.

@@ -1,6 +1,7 @@
 //! Whether a backup is what its list says: every checksum, every snapshot, every frame.
 
 use std::fs::{File, TryLockError};
+use std::io;
 use std::path::Path;
 
 use super::super::exit::ExitCode;
@@ -13,7 +14,8 @@ use crate::model::Lsn;
 use crate::wal::snapshot::SnapshotHeader;
 use crate::wal::{Bounded, FileStorage, LogStart, Recovered, recover_from};
 
-const ANOTHER: &str = "this backup cannot be used; use another one";
+const ANOTHER: &str = "this backup cannot be used: use another one, or make a new one of the data \
+                       directory, while that is whole";
 
 /// A backup that is being read, and locked as long as this lives.
 #[derive(Debug)]
@@ -108,7 +110,13 @@ impl Checked {
 
 fn check_file(path: &Path, (used, bytes): (u64, u64), crc32: u32) -> Result<(), Failed> {
     let found = path.metadata().and_then(|meta| Ok((meta.len(), checksum(path, used)?)));
-    let found = found.map_err(|error| system(path, "read it", &error, ANOTHER))?;
+    let found = found.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            let message = format!("{} is missing; {ANOTHER}", path.display());
+            Failed::new(ExitCode::DamagedLog, message)
+        }
+        _ => system(path, "read it", &error, ANOTHER),
+    })?;
     if found == (bytes, Some(crc32)) {
         return Ok(());
     }

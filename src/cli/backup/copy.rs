@@ -2,22 +2,25 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::super::exit::ExitCode;
 use super::super::moment::Moment;
+use super::super::wal::beside::{beginning, replaced};
 use super::super::wal::grounds::{Grounds, Snapshot};
-use super::super::wal::logs::{Logs, ShardLog};
+use super::super::wal::logs::{Logs, ShardLog, refused};
 use super::super::{Failed, print, wal};
 use super::manifest::{Manifest, SegmentEntry, ShardEntry, SnapshotEntry};
-use super::{checksum, system};
+use super::{checksum, is_backup, is_inside, system};
 use crate::model::TimeMs;
-use crate::runtime::Clock;
-use crate::runtime::SystemClock;
+use crate::runtime::file::{close_to_others, create_private_dir};
+use crate::runtime::{Clock, SystemClock};
+use crate::server::datadir::{DataDirError, RESTORE_UNFINISHED};
 use crate::wal::{
     Bounded, FileStorage, Identity, LogStart, LogStorage, Recovered, SegmentIndex, recover_from,
     segment_path,
@@ -67,12 +70,8 @@ struct ShardFacts {
 }
 
 pub(in crate::cli) fn run(args: &Args) -> Result<(), Failed> {
-    let logs = Logs::find(&args.dir, None)?;
-    if logs.shards.iter().any(|log| log.identity.is_none()) {
-        let dir = args.dir.display();
-        let message = format!("{dir} has no readable MANIFEST: name a data directory");
-        return Err(Failed::new(ExitCode::Configuration, message));
-    }
+    close_to_others();
+    let logs = find_logs(&args.dir)?;
     let _lock = prepare(args)?;
     let old = Manifest::read(&args.to)?;
     refuse_other_logs(args, &logs, old.as_ref())?;
@@ -92,6 +91,38 @@ pub(in crate::cli) fn run(args: &Args) -> Result<(), Failed> {
     print(&facts, args.json)
 }
 
+/// The logs of the data directory, each known by its id. Where the manifest is gone, they say
+/// themselves whose they are.
+fn find_logs(dir: &Path) -> Result<Logs, Failed> {
+    let mut logs = Logs::find(dir, None)?;
+    let shards = logs.shards.len();
+    for log in &mut logs.shards {
+        if !log.dir.is_dir() {
+            let error = DataDirError::MissingShard { path: log.dir.clone() };
+            return Err(refused(&error));
+        }
+        if log.identity.is_none() && (is_backup(dir) || dir.join(RESTORE_UNFINISHED).exists()) {
+            let dir = dir.display();
+            let message = format!("{dir} has no readable MANIFEST: name a data directory");
+            return Err(Failed::new(ExitCode::Configuration, message));
+        }
+        if log.identity.is_none() {
+            log.identity = log.own_identity().map_err(|error| wal::failed(&error))?;
+        }
+        let is_whole =
+            |own: Identity| own.shard == log.shard && own.shards.get() as usize == shards;
+        if !log.identity.is_some_and(is_whole) {
+            let (dir, log) = (dir.display(), log.dir.display());
+            let message = format!(
+                "{dir} has no readable MANIFEST, and {log} is not the log of one of its {shards} \
+                 shards; put the shards that belong together back, or restore a backup"
+            );
+            return Err(Failed::new(ExitCode::DamagedLog, message));
+        }
+    }
+    Ok(logs)
+}
+
 /// Makes and locks the directory of the backup.
 fn prepare(args: &Args) -> Result<File, Failed> {
     let into = &args.to;
@@ -100,9 +131,7 @@ fn prepare(args: &Args) -> Result<File, Failed> {
         Failed::new(ExitCode::Configuration, message)
     };
     let way_out = "name a directory that can be written";
-    let data_dir = args.dir.canonicalize().unwrap_or_else(|_| args.dir.clone());
-    let parent = into.ancestors().find_map(|parent| parent.canonicalize().ok());
-    if parent.is_some_and(|parent| parent.starts_with(&data_dir)) {
+    if is_inside(into, &args.dir) {
         return Err(refused("lies inside the data directory; name another directory"));
     }
     fs::create_dir_all(into).map_err(|error| system(into, "make it", &error, way_out))?;
@@ -155,14 +184,13 @@ fn copy_shard_again(
     log: &ShardLog,
     old: Option<&ShardEntry>,
 ) -> Result<(ShardEntry, ShardFacts), Failed> {
-    let first = || {
-        let storage = FileStorage::open_read_only(&log.dir).ok()?;
-        storage.segments().ok()?.first().map(|first| first.index)
-    };
     for _ in 1..ATTEMPTS {
-        let before = first();
+        let before = beginning(log);
         let copied = copy_shard(args, log, old);
-        if copied.is_ok() || first() == before {
+        if copied.is_err() && log.is_replaced(&args.dir) {
+            return Err(replaced(&args.dir));
+        }
+        if copied.is_ok() || beginning(log) == before {
             return copied;
         }
     }
@@ -201,7 +229,9 @@ fn copy_shard(
         snapshots: Vec::new(),
     };
     let into = entry.dir(&args.to);
-    fs::create_dir_all(&into).map_err(|error| system(&into, "make it", &error, STILL_VALID))?;
+    create_private_dir(&into).map_err(|error| system(&into, "make it", &error, STILL_VALID))?;
+    // One that is open, as an earlier version made it. Not every file system has modes.
+    let _ = fs::set_permissions(&into, Permissions::from_mode(0o700));
     let first = readable.start.map_or(SegmentIndex::FIRST, |start| start.position.segment);
     let segments = frozen.segments().unwrap_or_default().into_iter();
     for segment in segments.filter(|s| (first..=end.segment).contains(&s.index)) {

@@ -49,7 +49,21 @@ fn system(path: &Path, doing: impl Display, source: &io::Error, way_out: &str) -
         | io::ErrorKind::PermissionDenied => ExitCode::Configuration,
         _ => ExitCode::Failure,
     };
+    let way_out = match source.kind() {
+        io::ErrorKind::PermissionDenied => "run this as a user who may",
+        _ => way_out,
+    };
     Failed::new(code, format_args!("{}: cannot {doing}: {source}; {way_out}", path.display()))
+}
+
+/// Whether a path, which need not be there yet, is `dir` or lies in it.
+fn is_inside(path: &Path, dir: &Path) -> bool {
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let there = path.ancestors().find_map(|ancestor| match ancestor.as_os_str().is_empty() {
+        true => Path::new(".").canonicalize().ok(),
+        false => ancestor.canonicalize().ok(),
+    });
+    there.is_some_and(|there| there.starts_with(&dir))
 }
 
 /// The CRC32 of the first `bytes` of a file; `None` where it has fewer.

@@ -20,17 +20,18 @@ use super::super::wal::logs::refused;
 use super::super::{Failed, print, wal};
 use super::check::{Backup, Checked};
 use super::manifest::ShardEntry;
-use super::system;
+use super::{is_inside, system};
 use crate::audit::audit;
 use crate::model::{Lsn, ShardIndex, TimeMs};
-use crate::server::datadir::{adopt, new_log_ids};
+use crate::runtime::file::{close_to_others, create_private_dir};
+use crate::server::datadir::{RESTORE_UNFINISHED, adopt, new_log_ids};
 use crate::wal::snapshot::{
     SnapshotError, SnapshotHeader, SnapshotWriter, open_snapshot, snapshot_path,
 };
 use crate::wal::{Identity, LogId, Segment, Until, WalError, restamp, segment_path, shard_dir};
 
 /// What lies in a directory that is being restored.
-const MARKER: &str = "RESTORE-UNFINISHED";
+const MARKER: &str = RESTORE_UNFINISHED;
 
 const ZEROS: &[u8] = &[0; 1 << 20];
 
@@ -86,7 +87,9 @@ struct ShardFacts {
 }
 
 pub(in crate::cli) fn run(args: &Args) -> Result<(), Failed> {
+    close_to_others();
     let backup = Backup::open(&args.backup)?;
+    refuse_inside(args)?;
     let entries = &backup.manifest.shards;
     let mut checked = Vec::new();
     for entry in entries {
@@ -124,6 +127,13 @@ pub(in crate::cli) fn run(args: &Args) -> Result<(), Failed> {
             .collect();
     }
     print(&facts, args.json)
+}
+
+/// What belongs to a backup is for the next run of `backup` to say.
+fn refuse_inside(args: &Args) -> Result<(), Failed> {
+    let Some(to) = args.to.as_ref().filter(|to| is_inside(to, &args.backup)) else { return Ok(()) };
+    let message = format!("--to {} lies inside the backup; name another directory", to.display());
+    Err(Failed::new(ExitCode::Configuration, message))
 }
 
 /// How far each shard is restored.
@@ -179,7 +189,7 @@ fn restore_shard(
     until: Until,
 ) -> Result<ShardFacts, Failed> {
     let dir = shard_dir(&target.dir, to.shard);
-    fs::create_dir(&dir).map_err(|error| target.failed(&error))?;
+    create_private_dir(&dir).map_err(|error| target.failed(&error))?;
     let mut files = Files { dir: &dir, open: None };
     let lsns: Vec<Lsn> = checked.headers().map(|header| header.last_lsn).collect();
     let log = checked.log()?;

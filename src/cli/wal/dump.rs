@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::super::Failed;
 use super::super::exit::ExitCode;
 use super::super::moment::Moment;
-use super::facts::{Reach, Verdict, examine};
+use super::beside::read;
+use super::facts::Verdict;
 use super::logs::Logs;
 use super::record::Shown;
 use crate::model::record::Origin;
@@ -73,6 +74,16 @@ struct End {
     verdict: Verdict,
     /// How many records were shown.
     shown: u64,
+    /// What the server retired before it could be read; absent where there is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retired: Option<Missed>,
+}
+
+/// Records that are not shown because they were retired meanwhile.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Missed {
+    first_lsn: u64,
+    last_lsn: u64,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
@@ -82,18 +93,21 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     for log in &logs.shards {
         let mut selection = Selection { filter: &args.filter, orders: HashSet::new() };
         let mut shown = 0;
-        let examined = examine(&args.dir, log, logs.is_in_use, Reach::All, |entry, is_beyond| {
+        let read = read(&args.dir, log, logs.is_in_use, |entry, is_beyond| {
             if (args.past_damage || !is_beyond) && selection.takes(entry) {
                 shown += 1;
                 output.line(&Shown::new(log.shard.0, entry, is_beyond));
             }
         })?;
-        let facts = examined.facts;
-        let end = End { shard: facts.shard, verdict: facts.verdict, shown };
+        let facts = read.examined.facts;
+        let retired =
+            read.missed.map(|(first, last)| Missed { first_lsn: first.0, last_lsn: last.0 });
+        let end = End { shard: facts.shard, verdict: facts.verdict, shown, retired };
         if args.json {
             output.line(&end);
         } else {
             output.comment(&facts);
+            end.retired.iter().for_each(|missed| output.comment(missed));
         }
         is_damaged |= facts.verdict == Verdict::Damaged;
     }
@@ -204,6 +218,13 @@ impl Output {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Display for Missed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { first_lsn, last_lsn } = self;
+        write!(f, "LSN {first_lsn} to {last_lsn} were retired meanwhile, and are not shown")
     }
 }
 

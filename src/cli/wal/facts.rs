@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::Failed;
+use super::super::backup::is_backup;
 use super::super::moment::Moment;
 use super::failed;
 use super::grounds::{Grounds, SnapshotFacts};
@@ -90,7 +91,9 @@ pub(in crate::cli) fn examine(
     mut on_record: impl FnMut(&Entry<'_>, bool),
 ) -> Result<Examined, Failed> {
     if let Some(what) = no_directory(&log.dir)? {
-        return Ok(Examined { facts: absent(data_dir, log, what), chain: None, newest: None });
+        let mut facts = absent(data_dir, log, what);
+        facts.advise_of_backup(data_dir);
+        return Ok(Examined { facts, chain: None, newest: None });
     }
     let storage = FileStorage::open_read_only(&log.dir).map_err(|error| failed(&error))?;
     let frozen = Bounded::freeze(&storage).map_err(|error| failed(&error))?;
@@ -145,7 +148,21 @@ pub(in crate::cli) fn examine(
             data_dir.display()
         )];
     }
+    facts.advise_of_backup(data_dir);
     Ok(Examined { facts, chain: serving.chain, newest: grounds.newest })
+}
+
+impl ShardFacts {
+    /// What helps a data directory is not for a backup, which is as good as its weakest file.
+    fn advise_of_backup(&mut self, dir: &Path) {
+        if self.verdict == Verdict::Damaged && is_backup(dir) {
+            self.next = vec![
+                "this backup cannot be restored: use another one, or make a new one of the data \
+                 directory, while that is whole"
+                    .to_owned(),
+            ];
+        }
+    }
 }
 
 /// Why there is no directory for the shard, where there is none.

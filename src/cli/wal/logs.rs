@@ -9,7 +9,10 @@ use super::super::exit::ExitCode;
 use super::failed;
 use crate::model::ShardIndex;
 use crate::server::datadir::{DataDirError, is_in_use, log_ids};
-use crate::wal::{Identity, LogId, shard_dir, shard_dirs};
+use crate::wal::{
+    FileStorage, Identity, LogId, LogStorage, SegmentHeader, WalError, segment_header, shard_dir,
+    shard_dirs,
+};
 
 /// The logs of a directory.
 #[derive(Debug)]
@@ -54,12 +57,35 @@ impl Logs {
     }
 }
 
+impl ShardLog {
+    /// Whether another log is in its place by now: the server was started with another number of
+    /// shards.
+    pub(in crate::cli) fn is_replaced(&self, dir: &Path) -> bool {
+        let Some(identity) = self.identity else { return false };
+        let ids = log_ids(dir).ok().flatten();
+        ids.is_some_and(|ids| ids.get(usize::from(self.shard.0)) != Some(&identity.log.0))
+    }
+
+    /// Whose log it is, as its first segment says.
+    pub(in crate::cli) fn own_identity(&self) -> Result<Option<Identity>, WalError> {
+        let storage = FileStorage::open_read_only(&self.dir)?;
+        let segments = storage.segments().map_err(|source| {
+            let path = self.dir.clone();
+            WalError::Io { path, doing: "list the segments of the log", source }
+        })?;
+        let header = segments.first().map(|first| segment_header(&storage, first.index));
+        header.transpose().map(|header| header.map(|SegmentHeader { identity, .. }| identity))
+    }
+}
+
 /// A data directory that cannot be used, as a program ends with it.
 pub(in crate::cli) fn refused(error: &DataDirError) -> Failed {
     let code = match error {
         DataDirError::InUse { .. } => ExitCode::DirectoryInUse,
         DataDirError::NewerFormat { .. } | DataDirError::NotOurs { .. } => ExitCode::ForeignData,
-        DataDirError::BadManifest { .. } => ExitCode::DamagedLog,
+        DataDirError::BadManifest { .. } | DataDirError::MissingShard { .. } => {
+            ExitCode::DamagedLog
+        }
         DataDirError::Io { path, source, .. } => return super::system(path, source, error),
         DataDirError::Absent { .. } => ExitCode::Configuration,
     };

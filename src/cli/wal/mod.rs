@@ -6,11 +6,13 @@
 //! | `dump`, `record` | showing records |
 //! | `grounds` | the snapshots that a log stands on |
 //! | `verify`, `facts` | the verdict, and what to do next |
+//! | `beside` | reading while a server retires what is read |
 //! | `loss` | what lies behind a cut |
 //! | `truncate` | making the cut |
 //!
 //! `dump` and `verify` change nothing and may run beside a server.
 
+pub(super) mod beside;
 mod dump;
 pub(super) mod facts;
 pub(super) mod grounds;

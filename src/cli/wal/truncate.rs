@@ -18,9 +18,10 @@ use super::failed;
 use super::logs::{Logs, ShardLog, refused};
 use super::loss::Loss;
 use crate::model::Lsn;
+use crate::runtime::file::{close_to_others, create_private_dir};
 use crate::server::datadir::DataDir;
 use crate::wal::{
-    FileStorage, LogStart, LogStorage, Position, SEGMENT_BYTES_DEFAULT, SegmentIndex, cut,
+    FileStorage, LogStart, LogStorage, Position, SEGMENT_BYTES_DEFAULT, Segment, SegmentIndex, cut,
     cut_behind_snapshot, segment_header,
 };
 
@@ -55,11 +56,14 @@ struct Cut {
     lost: Loss,
     /// The files that change or go away, and that are copied first.
     files: Vec<PathBuf>,
+    /// What they are together.
+    file_bytes: u64,
     backup: PathBuf,
     done: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
+    close_to_others();
     let _lock = DataDir::open_existing(&args.dir).map_err(|error| refused(&error))?;
     let logs = Logs::find(&args.dir, Some(args.shard))?;
     let log = &logs.shards[0];
@@ -72,13 +76,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     })?;
     let end = where_to_cut(args, &examined, &ends)?;
     let storage = FileStorage::open_read_only(&log.dir).map_err(|error| failed(&error))?;
-    let files =
-        files_behind(&storage, end.first()).map_err(|error| copy_failed(&log.dir, &error))?;
+    let segments =
+        segments_behind(&storage, end.first()).map_err(|error| copy_failed(&log.dir, &error))?;
     let mut cut = Cut {
         shard: args.shard,
         at_lsn: args.at,
         lost: ends.loss.sum_up(),
-        files,
+        files: segments.iter().map(|segment| storage.path(segment.index)).collect(),
+        file_bytes: segments.iter().map(|segment| segment.bytes).sum(),
         backup: args.backup.clone(),
         done: false,
     };
@@ -198,10 +203,10 @@ fn where_to_cut(args: &Args, examined: &Examined, ends: &Ends) -> Result<End, Fa
     }
 }
 
-/// The files that a cut changes or removes.
-fn files_behind(storage: &FileStorage, first: SegmentIndex) -> io::Result<Vec<PathBuf>> {
-    let segments = storage.segments()?.into_iter().filter(|segment| segment.index >= first);
-    Ok(segments.map(|segment| storage.path(segment.index)).collect())
+/// The segments that a cut changes or removes.
+fn segments_behind(storage: &FileStorage, first: SegmentIndex) -> io::Result<Vec<Segment>> {
+    let segments = storage.segments()?.into_iter();
+    Ok(segments.filter(|segment| segment.index >= first).collect())
 }
 
 fn ask(args: &Args) -> Result<(), Failed> {
@@ -243,11 +248,13 @@ fn copy_away(args: &Args, log: &ShardLog, cut: &Cut) -> Result<(), Failed> {
     let name = log.dir.file_name().expect("a shard's directory has a name");
     let shard_dir = into.join(name);
     let copy = || -> io::Result<()> {
-        fs::create_dir(&shard_dir)?;
+        create_private_dir(&shard_dir)?;
         for file in &cut.files {
             let to = shard_dir.join(file.file_name().expect("a segment has a name"));
-            fs::copy(file, &to)?;
-            File::open(&to)?.sync_all()?;
+            // Not the mode of the original, which an open-handed umask may have made.
+            let mut copy = File::create(&to)?;
+            io::copy(&mut File::open(file)?, &mut copy)?;
+            copy.sync_all()?;
         }
         let note = serde_json::to_vec_pretty(cut).expect("facts are plain data");
         let note_path = into.join("CUT.json");
@@ -310,9 +317,8 @@ impl fmt::Display for Cut {
         }
         writeln!(f, "shard {shard}: LSN {at_lsn} and all behind it will be given up")?;
         writeln!(f, "  lost: {}", self.lost)?;
-        for file in &self.files {
-            writeln!(f, "  copied to {backup} first: {}", file.display())?;
-        }
+        let (files, bytes) = (self.files.len(), self.file_bytes);
+        writeln!(f, "  copied first: {files} files, {bytes} bytes, to {backup}")?;
         write!(
             f,
             "  buyers with orders among them were told that these are safe: tell them, or enter \

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::super::exit::ExitCode;
 use super::super::{Failed, print};
-use super::facts::{Reach, ShardFacts, Verdict, examine};
+use super::beside::read;
+use super::facts::{ShardFacts, Verdict};
 use super::logs::Logs;
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let in_use = logs.is_in_use;
     let mut shards = Vec::new();
     for log in &logs.shards {
-        shards.push(examine(&args.dir, log, in_use, Reach::All, |_, _| {})?.facts);
+        shards.push(read(&args.dir, log, in_use, |_, _| {})?.examined.facts);
     }
     let verdict = shards.iter().map(|shard| shard.verdict).max().unwrap_or(Verdict::Clean);
     print(&Facts { verdict, in_use, shards }, args.json)?;

@@ -21,7 +21,8 @@ mod pace;
 mod retire;
 
 use std::io;
-use std::path::PathBuf;
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -32,9 +33,11 @@ pub use self::pace::Pace;
 pub use self::retire::retire;
 use crate::model::ShardIndex;
 use crate::runtime::background;
+use crate::runtime::disk::disk_space;
 use crate::server::config::{Retention, ServerConfig};
 use crate::server::metrics::{ShardMetrics, SnapshotMetrics};
 use crate::server::restore::Snapshot;
+use crate::server::space::LogSpace;
 use crate::server::start::StartedLog;
 use crate::wal::{Identity, SegmentIndex};
 
@@ -53,6 +56,9 @@ const WRITE_BYTES_PER_SECOND: u64 = 64 << 20;
 /// What snapshots leave on the disk for the log, beside the segments that are prepared ahead.
 const SPARE_SEGMENTS: u64 = 2;
 const SPARE_BYTES: u64 = 64 << 20;
+
+/// And no more of a small disk than this share of it.
+const SPARE_SHARE: u64 = 8;
 
 /// Makes snapshots until it is stopped.
 pub struct Snapshotter {
@@ -80,6 +86,7 @@ struct Rules {
     every_bytes: u64,
     segment_bytes: u64,
     spare_bytes: u64,
+    shards: NonZeroU16,
     retention: Retention,
 }
 
@@ -95,8 +102,10 @@ impl Snapshotter {
         let shards: Vec<ShardLog> = shards.map(|(log, metrics)| shard_log(log, metrics)).collect();
         let segments = u64::from(config.segments_ahead.get()) + SPARE_SEGMENTS;
         let log_bytes = config.segment_bytes.saturating_mul(segments * shards.len() as u64);
+        let disk_bytes = disk_space(&config.data_dir)?.size_bytes;
         let rules = Rules {
-            spare_bytes: log_bytes.saturating_add(SPARE_BYTES),
+            spare_bytes: log_bytes.saturating_add(SPARE_BYTES).min(disk_bytes / SPARE_SHARE),
+            shards: NonZeroU16::new(shards.len() as u16).expect("a server has a shard"),
             every_bytes: config.snapshot_every,
             segment_bytes: config.segment_bytes,
             retention: config.retention.clone(),
@@ -160,7 +169,7 @@ fn run(
             if pace.is_stopped() {
                 return;
             }
-            if shard.is_due(rules.least_bytes(shard), rules) {
+            while !pace.is_stopped() && shard.is_due(rules.least_bytes(shard), rules) {
                 shard.make(rules, pace);
             }
         }
@@ -182,6 +191,19 @@ fn run(
 }
 
 impl Rules {
+    /// Whether segments go away once two snapshots cover them.
+    fn makes_room(&self) -> bool {
+        !matches!(self.retention, Retention::Keep)
+    }
+
+    /// What a snapshot leaves free on its disk. Where that has no room for one more segment, the log
+    /// counts on none of it, and what makes room takes what there is.
+    fn spare_bytes(&self, directory: &Path) -> u64 {
+        let space = LogSpace::of(directory, self.shards, self.segment_bytes);
+        let is_full = space.is_ok_and(|space| space.segments() == 0);
+        if is_full && self.makes_room() { 0 } else { self.spare_bytes }
+    }
+
     /// How much log is to be sealed before the next snapshot of a shard. Of a large state it is
     /// a quarter of the size of its snapshot, so that writing snapshots never outweighs writing the
     /// log more than four times.
@@ -198,13 +220,22 @@ impl ShardLog {
             && self.retry_at.is_none_or(|retry_at| retry_at <= Instant::now())
     }
 
+    /// The last segment that the next snapshot covers. Nothing is retired before there are two: so
+    /// the first one of a long log goes halfway, and the second, behind it, makes room.
+    fn goal(&self, rules: &Rules) -> SegmentIndex {
+        let half = SegmentIndex(self.sealed.0 / 2);
+        let is_first = self.covered == SegmentIndex(0);
+        let is_long = half.0.saturating_mul(rules.segment_bytes) >= rules.every_bytes;
+        if rules.makes_room() && is_first && is_long { half } else { self.sealed }
+    }
+
     fn make(&mut self, rules: &Rules, pace: &Pace) {
         let start = Instant::now();
-        let (shard, sealed) = (self.identity.shard.0, self.sealed);
+        let (shard, sealed) = (self.identity.shard.0, self.goal(rules));
         let (directory, identity) = (&self.directory, self.identity);
         let metrics = &self.metrics.snapshots;
         self.retry_at = None;
-        let spare_bytes = rules.spare_bytes;
+        let spare_bytes = rules.spare_bytes(directory);
         match build(&Build { directory, identity, sealed, spare_bytes, pace }) {
             Ok(built) => {
                 let took = start.elapsed();

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::build::Built;
 use super::pace::{Pace, PacedFile, PacedReader};
+use crate::runtime::file::create_private_dir;
 use crate::server::config::Retention;
 use crate::wal::snapshot::snapshots;
 use crate::wal::{FileStorage, Identity, LogStorage, SegmentIndex};
@@ -36,8 +37,11 @@ pub fn retire(
         Retention::Archive(archive) => {
             // Logs of several shards, and of several lives of a data directory, may meet here.
             let archive = archive.join(format!("log-{}", identity.log));
-            fs::create_dir_all(&archive)?;
-            let moved = |path: &Path| move_file(path, &archive, pace);
+            let failed = |error: io::Error| {
+                io::Error::new(error.kind(), format!("{}: {error}", archive.display()))
+            };
+            create_private_dir(&archive).map_err(failed)?;
+            let moved = |path: &Path| move_file(path, &archive, pace).map_err(failed);
             let retired = each_before(directory, needed, moved)?;
             File::open(directory)?.sync_all()?;
             Ok(retired)
@@ -86,11 +90,17 @@ fn move_file(path: &Path, into: &Path, pace: &Pace) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     let temporary = target.with_extension("wal.tmp");
-    let mut from = PacedReader { from: File::open(path)?, pace };
-    let mut copy = PacedFile::create(&temporary, 0, pace)?;
-    io::copy(&mut from, &mut copy)?;
-    copy.finish()?;
-    fs::rename(&temporary, &target)?;
+    let copy = || {
+        let mut from = PacedReader { from: File::open(path)?, pace };
+        let mut copy = PacedFile::create(&temporary, 0, pace)?;
+        io::copy(&mut from, &mut copy)?;
+        copy.finish()?;
+        fs::rename(&temporary, &target)
+    };
+    copy().inspect_err(|_| {
+        // Half a copy may be what fills the archive.
+        let _ = fs::remove_file(&temporary);
+    })?;
     File::open(into)?.sync_all()?;
     fs::remove_file(path)
 }
