@@ -67,7 +67,7 @@ impl Books {
         let key = command.as_ref().and_then(crate::model::key);
         if let (Some(key), Some(outcome)) = (key, outcome) {
             let command = command.filter(|command| !matches!(command, Command::Fence { .. }));
-            let done = Done { command, outcome, was_told: false, was_first: false, lsn };
+            let done = Done { command, outcome, told_by: None, was_first: false, lsn };
             assert!(sale.done.insert(key, done).is_none(), "EXECUTED TWICE: {record:?}");
         }
         for item in sale.items.keys() {

@@ -85,9 +85,8 @@ impl Tally {
         self.records += other.records;
         self.damaged += other.damaged;
         self.refused_damage += other.refused_damage;
-        self.torn += other.torn;
         self.snapshots += other.snapshots;
         self.snapshot_starts += other.snapshot_starts;
-        self.snapshots_passed_over += other.snapshots_passed_over;
+        self.faults.add(&other.faults);
     }
 }

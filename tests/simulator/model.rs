@@ -10,6 +10,8 @@ use boxoffice::model::{
     OrderView, Outcome, Quantity, Refusal, RequestId, SaleState, SaleStats, SaleTerms, TimeMs,
 };
 
+use crate::front::Front;
+
 /// What a command should get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -34,8 +36,8 @@ pub struct Order {
 pub struct Done {
     pub command: Option<Command>,
     pub outcome: Outcome,
-    /// Whether somebody was told.
-    pub was_told: bool,
+    /// The front over which somebody was told last.
+    pub told_by: Option<Front>,
     /// Whether somebody was told that it was executed, and not that it had been.
     pub was_first: bool,
     /// Its place in the shard's log, from 1.
