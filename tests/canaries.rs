@@ -50,7 +50,7 @@ const SEEDS: u64 = 60;
 /// What the child runs; says nothing of its own.
 #[test]
 fn the_seeds() {
-    match (Campaign { first: 1, count: SEEDS, time: None }).run() {
+    match Campaign::from_environment(SEEDS).run() {
         Ok(tally) => println!("{SEEDS} seeds passed: {tally:?}"),
         Err(failure) => panic!("{failure}"),
     }

@@ -180,7 +180,7 @@ impl Workload {
 
     fn fence_of_old(&self, random: &mut Random) -> Command {
         let old = random.pick(&self.past);
-        match crate::model::key(old) {
+        match old.request() {
             Some((account, request)) if account != AccountId::OPERATOR => {
                 Command::Fence { intent: Intent { sale: old.sale(), account, request } }
             }
@@ -191,7 +191,7 @@ impl Workload {
     /// Another body under a request id that was used.
     fn conflict(&self, random: &mut Random) -> Command {
         let old = random.pick(&self.past);
-        match crate::model::key(old) {
+        match old.request() {
             Some((account, request)) if account != AccountId::OPERATOR => {
                 let intent = Intent { sale: old.sale(), account, request };
                 Command::Buy { intent, lines: self.wanted(random), payment: payment(random) }

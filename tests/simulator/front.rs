@@ -98,12 +98,12 @@ fn http_command(attempt: u64, command: &Command) -> Option<Vec<u8>> {
          Idempotency-Key: {key}\r\nContent-Type: application/json\r\n"
     );
     let (length, chunks) = (body.len(), attempt.is_multiple_of(4));
-    Some(if chunks {
+    let text = if chunks {
         format!("{head}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")
     } else {
         format!("{head}Content-Length: {length}\r\n\r\n{body}")
-    })
-    .map(String::into_bytes)
+    };
+    Some(text.into_bytes())
 }
 
 fn http_lines(lines: &[Line]) -> Value {

@@ -17,7 +17,7 @@ use boxoffice::model::{
 use crate::books::{Asked, Books};
 use crate::faults::{Fault, Faults};
 use crate::front::Front;
-use crate::model::{Sale, Verdict, key, verdict};
+use crate::model::{Sale, Verdict, verdict};
 
 /// What a buyer asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -326,7 +326,7 @@ impl Judge {
 
     fn succeeded(&mut self, shard: usize, command: &Command, attempt: &Attempt, answer: &Answer) {
         let durable = self.first_lsn + self.durable[shard] as u64;
-        let Some(key) = key(command) else {
+        let Some(key) = command.request() else {
             let is_right = answer.outcome == Outcome::Done && attempt.was_so;
             assert!(is_right, "ANSWERED {answer:?} though it is not so: {command:?}");
             return;

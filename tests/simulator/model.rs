@@ -58,21 +58,6 @@ pub struct Sale {
     pub last_stats: Option<SaleStats>,
 }
 
-/// The request id of a command, and who asks.
-pub fn key(command: &Command) -> Option<(AccountId, RequestId)> {
-    match command {
-        Command::Restock { request, .. } => Some((AccountId::OPERATOR, *request)),
-        Command::Hold { intent, .. }
-        | Command::Buy { intent, .. }
-        | Command::Confirm { intent, .. }
-        | Command::Release { intent, .. }
-        | Command::Extend { intent, .. }
-        | Command::Cancel { intent, .. }
-        | Command::Fence { intent } => Some((intent.account, intent.request)),
-        _ => None,
-    }
-}
-
 fn no(field: Field) -> Verdict {
     Verdict::No(Refusal::BadRequest { field })
 }
@@ -129,7 +114,7 @@ impl Sale {
                 _ => Verdict::No(Refusal::Closed),
             };
         }
-        if let Some(done) = key(command).and_then(|key| self.done.get(&key)) {
+        if let Some(done) = command.request().and_then(|key| self.done.get(&key)) {
             return match (&done.command, command) {
                 (_, Command::Fence { .. }) => Verdict::Again(done.outcome.clone()),
                 (Some(earlier), _) if earlier == command => Verdict::Again(done.outcome.clone()),
