@@ -33,11 +33,17 @@ pub enum Canary {
     SkipRecord,
     /// A release that is asked for again is judged anew.
     ForgetRequest,
+    /// Answers over HTTP go out as they come, and not in the order of their requests.
+    AnswerOutOfTurn,
+    /// Requests are taken although the mailbox to another shard is full.
+    OverfillMailbox,
+    /// A log that begins with another number of shards knows no time.
+    ForgetTimeOnDivision,
 }
 
 impl Canary {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::SkipSync,
         Self::SkipCrc,
         Self::AckBeforeDurable,
@@ -48,6 +54,9 @@ impl Canary {
         Self::DropCancelled,
         Self::SkipRecord,
         Self::ForgetRequest,
+        Self::AnswerOutOfTurn,
+        Self::OverfillMailbox,
+        Self::ForgetTimeOnDivision,
     ];
 
     /// Its name in [`VARIABLE`].
@@ -64,6 +73,9 @@ impl Canary {
             Self::DropCancelled => "drop-cancelled",
             Self::SkipRecord => "skip-record",
             Self::ForgetRequest => "forget-request",
+            Self::AnswerOutOfTurn => "answer-out-of-turn",
+            Self::OverfillMailbox => "overfill-mailbox",
+            Self::ForgetTimeOnDivision => "forget-time-on-division",
         }
     }
 }

@@ -12,6 +12,10 @@ mod buyers;
 mod campaign;
 #[path = "simulator/disk.rs"]
 mod disk;
+#[path = "simulator/faults.rs"]
+mod faults;
+#[path = "simulator/front.rs"]
+mod front;
 #[path = "simulator/judge.rs"]
 mod judge;
 #[path = "simulator/model.rs"]
@@ -24,10 +28,14 @@ mod node;
 mod plan;
 #[path = "simulator/random.rs"]
 mod random;
+#[path = "simulator/repartition.rs"]
+mod repartition;
 #[path = "simulator/restart.rs"]
 mod restart;
 #[path = "simulator/snapshots.rs"]
 mod snapshots;
+#[path = "simulator/tear.rs"]
+mod tear;
 #[path = "simulator/world.rs"]
 mod world;
 
@@ -42,7 +50,7 @@ const SEEDS: u64 = 60;
 /// What the child runs; says nothing of its own.
 #[test]
 fn the_seeds() {
-    match (Campaign { first: 1, count: SEEDS, time: None }).run() {
+    match Campaign::from_environment(SEEDS).run() {
         Ok(tally) => println!("{SEEDS} seeds passed: {tally:?}"),
         Err(failure) => panic!("{failure}"),
     }
@@ -132,4 +140,22 @@ fn a_record_that_recovery_skips_is_caught() {
 #[test]
 fn a_request_that_is_forgotten_is_caught() {
     is_caught(Canary::ForgetRequest, &["REFUSED WrongState"]);
+}
+
+#[test]
+fn http_answers_out_of_turn_are_caught() {
+    is_caught(
+        Canary::AnswerOutOfTurn,
+        &["ANSWERED", "CHANGED ANSWER", "READ ", "REFUSED ", "no number", "no text", "of items"],
+    );
+}
+
+#[test]
+fn a_mailbox_that_is_overfilled_is_caught() {
+    is_caught(Canary::OverfillMailbox, &["TAKEN though the mailbox is full"]);
+}
+
+#[test]
+fn a_division_that_forgets_the_time_is_caught() {
+    is_caught(Canary::ForgetTimeOnDivision, &["TIME RAN BACK", "EXPIRED EARLY", "WRONG: "]);
 }

@@ -161,7 +161,6 @@ fn a_hold_of_one_line_has_its_announced_size() {
 #[test]
 fn answers_streamed_from_tables_are_the_same_bytes() {
     use boxoffice::model::Outcome;
-    use boxoffice::protocol::binary::OrderHead;
     for (name, response) in golden::answers() {
         let Response::Answer(Ok(answer)) = &response else { continue };
         let mut out = Vec::new();
@@ -170,13 +169,7 @@ fn answers_streamed_from_tables_are_the_same_bytes() {
                 encode_availability(&mut out, CORRELATION, items.iter().copied());
             }
             Outcome::Order(view) => {
-                let head = OrderHead {
-                    order: view.order,
-                    account: view.account,
-                    state: view.state,
-                    expires_at: view.expires_at,
-                };
-                let lines = view.lines.iter().copied();
+                let (head, lines) = (view.into(), view.lines.iter().copied());
                 encode_order(&mut out, CORRELATION, answer.replayed, &head, lines);
             }
             _ => continue,

@@ -103,7 +103,7 @@ impl Client {
     /// where the server takes no more requests for now, at most until the request's own
     /// deadline.
     pub fn submit(&mut self, command: &Command) -> Result<Pending, ClientError> {
-        let kind = Kind::Command(request_of(command));
+        let kind = Kind::Command(command.request().map(|(_, request)| request));
         let route = Route::Sale(command.sale());
         self.launch(route, kind, |out, ticket| encode_command(out, ticket, command))
     }
@@ -342,23 +342,4 @@ impl Client {
 /// The error of what changed nothing.
 const fn unsent(cause: Cause) -> ClientError {
     if cause.is_definite() { ClientError::Definite(cause) } else { ClientError::NotExecuted(cause) }
-}
-
-const fn request_of(command: &Command) -> Option<RequestId> {
-    match command {
-        Command::Restock { request, .. } => Some(*request),
-        Command::Hold { intent, .. }
-        | Command::Buy { intent, .. }
-        | Command::Confirm { intent, .. }
-        | Command::Release { intent, .. }
-        | Command::Extend { intent, .. }
-        | Command::Cancel { intent, .. }
-        | Command::Fence { intent } => Some(intent.request),
-        Command::DefineSale { .. }
-        | Command::DefineItem { .. }
-        | Command::OpenSale { .. }
-        | Command::PauseSale { .. }
-        | Command::CloseSale { .. }
-        | Command::ArchiveSale { .. } => None,
-    }
 }

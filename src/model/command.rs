@@ -149,6 +149,27 @@ impl Command {
         }
     }
 
+    /// Its request id, and whose it is; none where it may be repeated as it is.
+    #[must_use]
+    pub const fn request(&self) -> Option<(AccountId, RequestId)> {
+        match self {
+            Self::Restock { request, .. } => Some((AccountId::OPERATOR, *request)),
+            Self::Hold { intent, .. }
+            | Self::Buy { intent, .. }
+            | Self::Confirm { intent, .. }
+            | Self::Release { intent, .. }
+            | Self::Extend { intent, .. }
+            | Self::Cancel { intent, .. }
+            | Self::Fence { intent } => Some((intent.account, intent.request)),
+            Self::DefineSale { .. }
+            | Self::DefineItem { .. }
+            | Self::OpenSale { .. }
+            | Self::PauseSale { .. }
+            | Self::CloseSale { .. }
+            | Self::ArchiveSale { .. } => None,
+        }
+    }
+
     /// Whether only a key with the scope `admin` may send it.
     #[must_use]
     pub const fn is_administration(&self) -> bool {

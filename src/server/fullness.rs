@@ -106,7 +106,7 @@ mod tests {
     use std::slice;
     use std::time::Duration;
 
-    use super::super::service::tests::Desk;
+    use super::super::desk::Desk;
     use super::*;
     use crate::model::{
         AccountId, Answer, Command, DurationMs, Intent, ItemId, ItemTerms, Line, Lines,

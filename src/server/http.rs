@@ -214,12 +214,12 @@ mod tests {
     use std::num::NonZeroU16;
     use std::sync::Arc;
 
+    use super::super::desk::Desk;
     use super::super::documents::{Document, Documents};
     use super::super::exchange::HTTP_IN_FLIGHT_MAX;
     use super::super::form::Form;
     use super::super::mail::{Frames, Mail};
     use super::super::service::Wire;
-    use super::super::service::tests::Desk;
     use crate::model::{
         Answer, Command, ItemId, ItemTerms, Outcome, Price, Quantity, SaleId, SaleTerms, ShardIndex,
     };

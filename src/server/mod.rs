@@ -15,6 +15,9 @@ pub mod config;
 mod connection;
 pub mod credentials;
 pub mod datadir;
+#[cfg(test)]
+mod desk;
+pub mod division;
 pub mod documents;
 mod ending;
 pub mod error;

@@ -24,21 +24,15 @@ use std::path::{Path, PathBuf};
 
 use super::config::Retention;
 use super::datadir::{DataDir, NewShards};
+use super::division::{Division, FIRST_SEGMENT};
 use super::error::ServerError;
 use super::restore::{Restored, restore};
-use crate::engine::Engine;
-use crate::model::snapshot::Part;
-use crate::model::{Lsn, ShardIndex, TimeMs};
+use crate::model::ShardIndex;
 use crate::runtime::file::{create_private_dir, drop_cached};
 use crate::wal::snapshot::{
     SnapshotHeader, SnapshotReader, SnapshotWriter, snapshot_path, snapshot_preparation,
 };
-use crate::wal::{
-    Identity, LogId, Position, SEGMENT_HEADER_BYTES, Segment, SegmentIndex, prepare_segment,
-};
-
-/// The first segment of a log that begins behind a snapshot.
-const FIRST_SEGMENT: SegmentIndex = SegmentIndex::FIRST.next();
+use crate::wal::{Identity, LogId, Segment, prepare_segment};
 
 /// Divides the state anew among `shards`.
 pub fn repartition(
@@ -53,7 +47,7 @@ pub fn repartition(
         to = shards.get(),
         "the number of shards changes: the state is divided anew"
     );
-    let state = State::read(data_dir)?;
+    let state = read(data_dir)?;
     let new = data_dir.begin_new_shards(shards)?;
     if let Err(error) = write(&state, &new, shards, segment_bytes) {
         // The space that it takes may be what is missing.
@@ -68,64 +62,40 @@ pub fn repartition(
 }
 
 /// What all old shards know.
-struct State {
-    engines: Vec<Engine>,
-    last_lsn: Lsn,
-    last_time: TimeMs,
-}
-
-impl State {
-    fn read(data_dir: &DataDir) -> Result<Self, ServerError> {
-        let shards = data_dir.shards();
-        let mut state = Self { engines: Vec::new(), last_lsn: Lsn(0), last_time: TimeMs(0) };
-        for shard in (0..shards.get()).map(ShardIndex) {
-            let identity = Identity { log: LogId(data_dir.log_id(shard)), shard, shards };
-            let Restored { engine, recovered, .. } =
-                restore(&data_dir.shard_directory(shard), identity)?;
-            state.engines.push(engine);
-            state.last_lsn = state.last_lsn.max(Lsn(recovered.next_lsn.0 - 1));
-            state.last_time = state.last_time.max(recovered.last_time);
-        }
-        Ok(state)
+fn read(data_dir: &DataDir) -> Result<Division, ServerError> {
+    let shards = data_dir.shards();
+    let mut state = Division::default();
+    for shard in (0..shards.get()).map(ShardIndex) {
+        let identity = Identity { log: LogId(data_dir.log_id(shard)), shard, shards };
+        let Restored { engine, recovered, .. } =
+            restore(&data_dir.shard_directory(shard), identity)?;
+        state.add(engine, &recovered);
     }
-
-    /// The parts of the sales of one new shard.
-    fn parts_of(&self, shard: ShardIndex, shards: NonZeroU16) -> impl Iterator<Item = Part> {
-        let parts = self.engines.iter().flat_map(Engine::export);
-        parts.filter(move |part| part.sale().shard(shards) == shard)
-    }
+    Ok(state)
 }
 
 /// Makes the new shards: empty logs behind verified snapshots.
 fn write(
-    state: &State,
+    state: &Division,
     new: &NewShards,
     shards: NonZeroU16,
     segment_bytes: u64,
 ) -> Result<(), ServerError> {
-    let mut writers = Vec::new();
+    let (mut paths, mut writers) = (Vec::new(), Vec::new());
     for (shard, directory) in (0..).map(ShardIndex).zip(&new.directories) {
         let identity = Identity { log: LogId(new.log_ids[usize::from(shard.0)]), shard, shards };
         let segment = Segment { index: FIRST_SEGMENT, bytes: segment_bytes };
         prepare_segment(directory, identity, segment)?;
-        let header = SnapshotHeader {
-            identity,
-            last_lsn: state.last_lsn,
-            position: Position { segment: FIRST_SEGMENT, offset: SEGMENT_HEADER_BYTES as u64 },
-            previous_crc: 0,
-            last_time: state.last_time,
-        };
+        let header = state.header(identity);
         let path = snapshot_preparation(directory, header.last_lsn);
         let writer = File::create(&path)
             .and_then(|file| SnapshotWriter::new(BufWriter::new(file), &header))
             .map_err(failed("write a snapshot of a new shard"))?;
-        writers.push((header, path, writer));
+        paths.push((header, path));
+        writers.push(writer);
     }
-    for part in state.engines.iter().flat_map(Engine::export) {
-        let (_, _, writer) = &mut writers[usize::from(part.sale().shard(shards).0)];
-        writer.part(&part).map_err(failed("write a snapshot of a new shard"))?;
-    }
-    for (header, path, writer) in writers {
+    state.write(&mut writers).map_err(failed("write a snapshot of a new shard"))?;
+    for ((header, path), writer) in paths.into_iter().zip(writers) {
         finish(&path, writer).map_err(failed("write a snapshot of a new shard"))?;
         verify(state, &header, &path)?;
         let directory = path.parent().expect("a snapshot lies in a directory");
@@ -145,13 +115,12 @@ fn finish(path: &Path, writer: SnapshotWriter<BufWriter<File>>) -> io::Result<()
 }
 
 /// Whether a new shard's snapshot reads back as what it is to be.
-fn verify(state: &State, header: &SnapshotHeader, path: &Path) -> Result<(), ServerError> {
+fn verify(state: &Division, header: &SnapshotHeader, path: &Path) -> Result<(), ServerError> {
     let file = File::open(path).map_err(failed("read a snapshot of a new shard"))?;
     drop_cached(&file);
-    let Identity { shard, shards, .. } = header.identity;
     let compared = SnapshotReader::new(BufReader::new(file))
-        .and_then(|reader| reader.compare(header, state.parts_of(shard, shards)));
-    compared.map(|_| ()).map_err(|error| {
+        .and_then(|snapshot| state.verify(header, snapshot));
+    compared.map_err(|error| {
         let what = format!("{}: it reads back wrong: {error}", path.display());
         failed("write a snapshot of a new shard")(io::Error::other(what))
     })

@@ -18,11 +18,12 @@ use super::commit::{CommitQueue, Destination, Write};
 use super::connection::{ConnectionId, Connections, Phase};
 use super::documents::Documents;
 use super::exchange::{Exchange, HTTP_IN_FLIGHT_MAX};
-use super::mail::{Frames, MAILBOX_MESSAGES, Mail};
+use super::mail::{Frames, Mail};
 use super::metrics::{Arrivals, Asking, ShardMetrics, SlowLog, StockScan, StockTable};
 use crate::admission::keys::Keys;
 use crate::admission::peer::TrustedProxies;
 use crate::admission::token::{TokenChecker, TokenRules};
+use crate::canary::{Canary, planted};
 use crate::engine::Engine;
 use crate::model::{ShardIndex, TimeMs};
 use crate::protocol::binary::{REQUEST_BYTES_MAX, Welcome, intents};
@@ -59,6 +60,9 @@ pub struct ServiceConfig {
     pub index: ShardIndex,
     /// Of how many.
     pub shards: NonZeroU16,
+    /// Messages that fit a mailbox between two shards; where as many wait for room in one, no
+    /// request is taken.
+    pub mailbox_messages: usize,
     /// The most connections at once.
     pub connections_max: usize,
     /// A connection that sends no whole request for so long, with nothing in flight, is closed.
@@ -480,7 +484,8 @@ impl Service {
 
     /// Whether requests may be taken as far as the other shards are concerned.
     pub(super) fn mail_has_room(&self) -> bool {
-        self.mail.iter().all(|queue| queue.len() < MAILBOX_MESSAGES)
+        planted(Canary::OverfillMailbox)
+            || self.mail.iter().all(|queue| queue.len() < self.config.mailbox_messages)
     }
 
     pub(super) fn queue_send(&mut self, slot: u32) {
@@ -528,146 +533,17 @@ pub(super) fn deliver(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use super::super::desk::{Desk, SECOND, SLOW};
     use super::super::metrics::{CloseReason, Operation, Protocol};
     use super::*;
-    use crate::engine::HashSeed;
     use crate::model::{
-        AccountId, Answer, Command, Intent, ItemId, ItemTerms, Line, Lsn, Outcome, Price, Quantity,
-        Query, Refusal, RequestId, SaleId, SaleState, SaleTerms, Scopes, Wanted, WantedLine,
+        AccountId, Answer, Command, Intent, ItemId, ItemTerms, Line, Outcome, Price, Quantity,
+        Query, Refusal, RequestId, SaleId, SaleState, SaleTerms, Wanted, WantedLine,
     };
-    use crate::protocol::binary::{
-        Hello, Response, encode_command, encode_hello, encode_query, frame,
-    };
-    use crate::wal::{Identity, LogId, Position, Recovered, SegmentIndex};
+    use crate::protocol::binary::{Hello, Response, encode_command, encode_hello};
 
     const SALE: SaleId = SaleId(1);
-    const SECOND: Duration = Duration::from_secs(1);
-    const SLOW: Duration = Duration::from_millis(5);
-
-    /// A shard whose sends and log writes end when the test says so.
-    pub(in crate::server) struct Desk {
-        pub service: Service,
-        pub slot: u32,
-        pub sending: Option<Vec<u8>>,
-        pub writing: Option<Write>,
-    }
-
-    impl Desk {
-        /// With one connection that was let in.
-        fn new() -> Self {
-            Self::with(NonZeroU16::MIN, |_| {})
-        }
-
-        /// The first of so many shards, set up differently.
-        pub(in crate::server) fn with(
-            shards: NonZeroU16,
-            change: impl FnOnce(&mut ServiceConfig),
-        ) -> Self {
-            Self::with_log(64 << 20, shards, change)
-        }
-
-        /// With so many bytes of log.
-        pub(in crate::server) fn with_log(
-            bytes: u64,
-            shards: NonZeroU16,
-            change: impl FnOnce(&mut ServiceConfig),
-        ) -> Self {
-            let segment = Segment { index: SegmentIndex::FIRST, bytes };
-            let shard = ShardIndex(0);
-            let log = LogWriter::new(&Recovered {
-                identity: Identity { log: LogId(1), shard, shards },
-                segment,
-                end: Position { segment: segment.index, offset: 4096 },
-                next_lsn: Lsn(1),
-                previous_crc: 0,
-                last_time: TimeMs(0),
-                frames: 0,
-                records: 0,
-                torn: None,
-                prepared: vec![],
-            });
-            let welcome = Welcome {
-                version: 1,
-                scopes: Scopes::ALL,
-                shard,
-                frame_bytes_max: 65_536,
-                in_flight_max: IN_FLIGHT_MAX,
-                boot: 1,
-                ports: vec![1],
-            };
-            let mut config = ServiceConfig {
-                index: shard,
-                shards,
-                connections_max: 101,
-                idle_timeout: 300 * SECOND,
-                request_timeout: 10 * SECOND,
-                send_timeout: 10 * SECOND,
-                welcome,
-                keys: None,
-                slow_request: Some(SLOW),
-                token_rules: None,
-                buyers_confirm: false,
-                trusted_proxies: TrustedProxies::default(),
-                proxy_protocol: false,
-                cors: Cors::default(),
-                documents: Arc::default(),
-            };
-            change(&mut config);
-            let mut service = Service::new(config, Engine::new(HashSeed([1, 2])), log);
-            service.handle_time(TimeMs(1), SECOND);
-            let slot = service.handle_open(Wire::Binary).expect("there is room").slot;
-            let mut desk = Self { service, slot, sending: None, writing: None };
-            desk.receive(|out| encode_hello(out, 1, &Hello { key: b"", name: "" }));
-            desk.poll();
-            assert_eq!(desk.sent().len(), 1, "it is let in");
-            desk
-        }
-
-        pub(in crate::server) fn receive(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
-            let mut bytes = Vec::new();
-            encode(&mut bytes);
-            self.service.handle_bytes(self.slot, &bytes);
-        }
-
-        /// A command that has to be logged.
-        fn receive_command(&mut self, sale: SaleId) {
-            let command = Command::DefineSale { sale, terms: SaleTerms::default() };
-            self.receive(|out| encode_command(out, 2, &command));
-        }
-
-        fn receive_queries(&mut self, count: u32, query: Query) {
-            self.receive(|out| (0..count).for_each(|_| encode_query(out, 3, &query)));
-        }
-
-        /// Takes what is to be done.
-        pub(in crate::server) fn poll(&mut self) {
-            if self.writing.is_none() {
-                self.writing = self.service.poll_write();
-            }
-            if let Some((slot, buffer)) = self.service.poll_send() {
-                assert_eq!((slot, self.sending.replace(buffer)), (self.slot, None));
-            }
-        }
-
-        /// Ends the send; what it sent.
-        pub(in crate::server) fn sent(&mut self) -> Vec<Response> {
-            let buffer = self.sending.take().expect("a send is in flight");
-            let mut responses = Vec::new();
-            let mut rest = &buffer[..];
-            while let Some(frame) = frame(rest).expect("whole frames") {
-                responses.push(Response::decode(&frame).expect("a response"));
-                rest = &rest[frame.len..];
-            }
-            self.service.handle_sent(self.slot, buffer, true);
-            responses
-        }
-
-        pub(in crate::server) fn written(&mut self) {
-            let write = self.writing.take().expect("a write is in flight");
-            self.service.handle_written(write.buffer);
-        }
-    }
 
     const STATS: Query = Query::Stats { sale: SALE };
 

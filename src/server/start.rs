@@ -229,6 +229,7 @@ fn assign(
             service: ServiceConfig {
                 index,
                 shards,
+                mailbox_messages: MAILBOX_MESSAGES,
                 connections_max: config.connections_max.div_ceil(usize::from(shards.get())),
                 idle_timeout: config.idle_timeout,
                 request_timeout: config.request_timeout,

@@ -114,6 +114,25 @@ pub struct Recovered {
     pub prepared: Vec<Segment>,
 }
 
+#[cfg(test)]
+impl Recovered {
+    /// A log of this one segment, in which nothing was written.
+    pub(crate) fn empty(identity: Identity, segment: Segment) -> Self {
+        Self {
+            identity,
+            segment,
+            end: Position { segment: segment.index, offset: SEGMENT_HEADER_BYTES as u64 },
+            next_lsn: Lsn(1),
+            previous_crc: 0,
+            last_time: TimeMs(0),
+            frames: 0,
+            records: 0,
+            torn: None,
+            prepared: Vec::new(),
+        }
+    }
+}
+
 /// What an interrupted write left behind. It was never acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TornTail {

@@ -46,10 +46,10 @@ mod tests {
     use super::*;
     use crate::model::record::{Bought, Expired, Origin, Record};
     use crate::model::{
-        AccountId, BodyDigest, ItemId, Line, Lsn, OrderNumber, PaymentRef, Quantity, RequestId,
-        SaleId, ShardIndex, TimeMs,
+        AccountId, BodyDigest, ItemId, Line, OrderNumber, PaymentRef, Quantity, RequestId, SaleId,
+        ShardIndex, TimeMs,
     };
-    use crate::wal::{Identity, LogId, LogWriter, Position, Recovered, SegmentIndex};
+    use crate::wal::{Identity, LogId, LogWriter, Recovered, SegmentIndex};
     use std::num::NonZeroU16;
 
     /// A record of the largest size, or of the smallest.
@@ -78,19 +78,8 @@ mod tests {
     }
 
     fn writer() -> LogWriter {
-        let segment = segment(1);
-        LogWriter::new(&Recovered {
-            identity: Identity { log: LogId(1), shard: ShardIndex(0), shards: NonZeroU16::MIN },
-            segment,
-            end: Position { segment: segment.index, offset: SEGMENT_HEADER_BYTES as u64 },
-            next_lsn: Lsn(1),
-            previous_crc: 0,
-            last_time: TimeMs(0),
-            frames: 0,
-            records: 0,
-            torn: None,
-            prepared: vec![],
-        })
+        let identity = Identity { log: LogId(1), shard: ShardIndex(0), shards: NonZeroU16::MIN };
+        LogWriter::new(&Recovered::empty(identity, segment(1)))
     }
 
     /// Small numbers, the same on every run.

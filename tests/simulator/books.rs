@@ -23,7 +23,7 @@ pub struct Asked {
 
 impl Asked {
     pub fn add(&mut self, command: &Command) {
-        let list = match crate::model::key(command) {
+        let list = match command.request() {
             Some((account, request)) => {
                 self.by_request.entry((command.sale(), account, request)).or_default()
             }
@@ -64,10 +64,10 @@ impl Books {
         let sale = self.sales.get_mut(&record.sale()).expect("its cause was judged");
         let outcome = sale.carry_out(record);
         sale.version += 1;
-        let key = command.as_ref().and_then(crate::model::key);
+        let key = command.as_ref().and_then(Command::request);
         if let (Some(key), Some(outcome)) = (key, outcome) {
             let command = command.filter(|command| !matches!(command, Command::Fence { .. }));
-            let done = Done { command, outcome, was_told: false, was_first: false, lsn };
+            let done = Done { command, outcome, told_by: None, was_first: false, lsn };
             assert!(sale.done.insert(key, done).is_none(), "EXECUTED TWICE: {record:?}");
         }
         for item in sale.items.keys() {

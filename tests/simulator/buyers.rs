@@ -11,10 +11,10 @@ use boxoffice::model::{
     Outcome, PaymentRef, Price, Quantity, Query, Refusal, RequestId, SaleId, SaleTerms, TimeMs,
     Wanted, WantedLine,
 };
-use boxoffice::protocol::binary::{
-    Hello, Response, encode_command, encode_hello, encode_query, frame,
-};
+use boxoffice::protocol::binary::{Hello, Response, encode_hello, frame};
 
+use crate::faults::Fault;
+use crate::front::{Front, take_response};
 use crate::judge::Ask;
 use crate::plan::Plan;
 use crate::random::Random;
@@ -32,13 +32,18 @@ const LONG_REST: Duration = Duration::from_millis(500);
 /// How soon something is asked again that the server put off.
 const PUT_OFF: Duration = Duration::from_millis(20);
 
+/// The HTTP status of a request that took too long to arrive.
+const REQUEST_TIMEOUT: u16 = 408;
+
 /// Who asks, over one connection at a time.
-#[derive(Default)]
 pub struct Buyer {
     link: Option<u64>,
+    front: Front,
     is_let_in: bool,
     received: Vec<u8>,
     in_flight: BTreeMap<u64, Ask>,
+    /// The same in the order in which HTTP answers them.
+    order: VecDeque<u64>,
     todo: VecDeque<Ask>,
     heard_at: Duration,
     /// When something that was put off is asked again.
@@ -47,6 +52,21 @@ pub struct Buyer {
 }
 
 impl Buyer {
+    pub fn new() -> Self {
+        Self {
+            link: None,
+            front: Front::Binary,
+            is_let_in: false,
+            received: Vec::new(),
+            in_flight: BTreeMap::new(),
+            order: VecDeque::new(),
+            todo: VecDeque::new(),
+            heard_at: Duration::ZERO,
+            waits_until: Duration::ZERO,
+            looks_at: Duration::ZERO,
+        }
+    }
+
     pub fn is_done(&self) -> bool {
         self.in_flight.is_empty() && self.todo.is_empty()
     }
@@ -160,7 +180,7 @@ impl Workload {
 
     fn fence_of_old(&self, random: &mut Random) -> Command {
         let old = random.pick(&self.past);
-        match crate::model::key(old) {
+        match old.request() {
             Some((account, request)) if account != AccountId::OPERATOR => {
                 Command::Fence { intent: Intent { sale: old.sale(), account, request } }
             }
@@ -171,7 +191,7 @@ impl Workload {
     /// Another body under a request id that was used.
     fn conflict(&self, random: &mut Random) -> Command {
         let old = random.pick(&self.past);
-        match crate::model::key(old) {
+        match old.request() {
             Some((account, request)) if account != AccountId::OPERATOR => {
                 let intent = Intent { sale: old.sale(), account, request };
                 Command::Buy { intent, lines: self.wanted(random), payment: payment(random) }
@@ -266,8 +286,16 @@ fn some_of(lines: &[Line], random: &mut Random) -> Option<Lines> {
     Lines::new(chosen).ok()
 }
 
+/// Most often a text, since HTTP takes no other; some of its characters need an escape there.
 fn payment(random: &mut Random) -> PaymentRef {
-    let bytes: Vec<u8> = (0..random.index(17)).map(|_| random.next() as u8).collect();
+    let len = random.index(17);
+    let is_text = random.chance(900);
+    let bytes: Vec<u8> = if is_text {
+        let characters = ['a', 'Z', '7', '-', ' ', '"', '\\', '/', '\n', '\0', 'é', '€'];
+        (0..len).map(|_| *random.pick(&characters)).collect::<String>().into_bytes()
+    } else {
+        (0..len).map(|_| random.next() as u8).collect()
+    };
     PaymentRef::new(&bytes).expect("it is short")
 }
 
@@ -316,19 +344,33 @@ impl World {
             return false;
         }
         let Some(ask) = self.next_ask(number) else { return false };
-        let attempt = self.judge.ask(ask.clone());
-        let mut bytes = Vec::new();
-        match &ask {
-            Ask::Command(command) => encode_command(&mut bytes, attempt, command),
-            Ask::Query(query) => encode_query(&mut bytes, attempt, query),
+        self.buyer_asks(number, link, ask);
+        true
+    }
+
+    fn buyer_asks(&mut self, number: usize, link: u64, ask: Ask) {
+        let front = self.buyers[number].front;
+        let Some(bytes) = front.encode(self.judge.next_attempt(), &ask) else {
+            // It takes the other front, once this one has said all.
+            self.buyers[number].todo.push_front(ask);
+            if self.buyers[number].in_flight.is_empty() {
+                self.hang_up(link);
+                self.link_lost(number);
+            }
+            return;
+        };
+        let is_asked = |buyer: &Buyer| buyer.in_flight.values().any(|other| *other == ask);
+        if matches!(ask, Ask::Command(_)) && self.buyers.iter().any(is_asked) {
+            self.judge.tally.faults.count(Fault::DuplicateSend);
         }
+        let attempt = self.judge.ask(ask.clone(), front);
         let buyer = &mut self.buyers[number];
         if buyer.in_flight.is_empty() {
             buyer.heard_at = self.now;
         }
         buyer.in_flight.insert(attempt, ask);
+        buyer.order.push_back(attempt);
         self.send_up(link, &bytes);
-        true
     }
 
     fn buyer_connects(&mut self, number: usize) -> bool {
@@ -336,10 +378,19 @@ impl World {
             return false;
         }
         let node = self.random.index(self.disks.len());
-        let link = self.connect(number, node);
+        let next = self.buyers[number].todo.front();
+        let has_http = next.is_none_or(|ask| Front::Http.encode(0, ask).is_some());
+        let is_set_up = self.workload.setup_left == 0;
+        let is_http = self.random.chance(self.plan.http) && has_http && is_set_up;
+        let front = if is_http { Front::Http } else { Front::Binary };
+        let link = self.connect(number, node, front);
         let buyer = &mut self.buyers[number];
-        (buyer.link, buyer.is_let_in, buyer.heard_at) = (link, false, self.now);
+        (buyer.link, buyer.front, buyer.heard_at) = (link, front, self.now);
+        buyer.is_let_in = front == Front::Http;
         let Some(link) = link else { return false };
+        if front == Front::Http {
+            return true;
+        }
         let mut bytes = Vec::new();
         encode_hello(&mut bytes, 0, &Hello { key: b"", name: "buyer" });
         self.send_up(link, &bytes);
@@ -370,6 +421,16 @@ impl World {
     pub fn buyer_received(&mut self, number: usize, bytes: &[u8]) {
         let mut received = std::mem::take(&mut self.buyers[number].received);
         received.extend_from_slice(bytes);
+        let taken = match self.buyers[number].front {
+            Front::Binary => self.take_frames(number, &received),
+            Front::Http => self.take_responses(number, &received),
+        };
+        received.drain(..taken);
+        self.buyers[number].received = received;
+        self.look_again(number, Duration::from_micros(1));
+    }
+
+    fn take_frames(&mut self, number: usize, received: &[u8]) -> usize {
         let mut taken = 0;
         while let Some(frame) = frame(&received[taken..]).expect("the server sends frames") {
             taken += frame.len;
@@ -379,9 +440,23 @@ impl World {
                 Response::Error(error) => panic!("the server understood no request: {error}"),
             }
         }
-        received.drain(..taken);
-        self.buyers[number].received = received;
-        self.look_again(number, Duration::from_micros(1));
+        taken
+    }
+
+    fn take_responses(&mut self, number: usize, received: &[u8]) -> usize {
+        let mut taken = 0;
+        while let Some((len, response)) = take_response(&received[taken..]) {
+            taken += len;
+            if response.status == REQUEST_TIMEOUT {
+                // The network was too slow with a part of it; the connection ends behind this.
+                continue;
+            }
+            let buyer = &self.buyers[number];
+            let attempt = *buyer.order.front().expect("an answer to what was asked");
+            let answer = response.answer(&buyer.in_flight[&attempt]);
+            self.buyer_answered(number, attempt, &answer);
+        }
+        taken
     }
 
     fn buyer_answered(&mut self, number: usize, attempt: u64, answer: &Result<Answer, Refusal>) {
@@ -390,6 +465,7 @@ impl World {
         let buyer = &mut self.buyers[number];
         buyer.heard_at = self.now;
         let ask = buyer.in_flight.remove(&attempt).expect("an answer to what was asked");
+        buyer.order.retain(|waiting| *waiting != attempt);
         let is_put_off = match answer {
             Err(Refusal::Draining) => true,
             Err(Refusal::DiskFull) => self.workload.setup_left > 0,
@@ -413,6 +489,7 @@ impl World {
         let buyer = &mut self.buyers[number];
         buyer.link = None;
         buyer.received.clear();
+        buyer.order.clear();
         let unanswered = std::mem::take(&mut buyer.in_flight);
         for (attempt, ask) in unanswered.into_iter().rev() {
             self.judge.forget(attempt);

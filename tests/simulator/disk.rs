@@ -7,8 +7,8 @@
 //! unsynced what completed writes replaced, where nothing made them durable
 //! ```
 //!
-//! A crash lets any sectors of the write in flight reach the disk and no others, and takes back
-//! any sectors of writes that were not made durable. Flips, misdirected writes and mixed-up files
+//! A crash lets any [pieces](crate::tear) of the write in flight reach the disk and no others, and
+//! takes back any of writes that were not made durable. Flips, misdirected writes and mixed-up files
 //! go to `actual` alone, so that what recovery makes of them can be judged, and the honest disk
 //! put back in the way in which an operator puts a backup back.
 //!
@@ -20,15 +20,16 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use boxoffice::model::Lsn;
 use boxoffice::wal::snapshot::SnapshotHeader;
 use boxoffice::wal::{
-    BLOCK_BYTES, Identity, LogStorage, Position, Segment, SegmentHeader, SegmentIndex, TornTail,
+    BLOCK_BYTES, FRAME_HEADER_BYTES, Identity, LogStorage, Position, SEGMENT_HEADER_BYTES, Segment,
+    SegmentHeader, SegmentIndex, TornTail,
 };
 
+use crate::faults::Fault;
 use crate::random::Random;
-
-/// What a disk writes as a whole.
-const SECTOR_BYTES: usize = 512;
+use crate::tear::{Left, tear};
 
 type Image = Vec<Vec<u8>>;
 
@@ -58,9 +59,11 @@ pub struct Disk {
     actual: Option<Image>,
     missing: Option<usize>,
     damage: Option<Damage>,
+    /// What each flipped bit belongs to.
+    flips: Vec<Fault>,
     /// The place whose file is another one.
     mixed: Option<usize>,
-    /// The newest ones, oldest first.
+    /// Those that were not removed, oldest first.
     snapshots: Vec<Stored>,
     /// The places before this one were retired: their segments are gone.
     first: usize,
@@ -75,23 +78,37 @@ pub struct Disk {
 impl Disk {
     /// A disk with the first segment of a new log.
     pub fn new(identity: Identity, segment_bytes: u64) -> Self {
-        let mut disk = Self {
+        let mut disk = Self::before(SegmentIndex::FIRST, identity, segment_bytes);
+        disk.prepare();
+        disk
+    }
+
+    /// A disk with a snapshot, and the first segment of the log that begins behind it.
+    pub fn behind(header: SnapshotHeader, bytes: Vec<u8>, segment_bytes: u64) -> Self {
+        let mut disk = Self::before(header.position.segment, header.identity, segment_bytes);
+        disk.prepare();
+        disk.name_snapshot(header, bytes);
+        disk
+    }
+
+    fn before(first: SegmentIndex, identity: Identity, segment_bytes: u64) -> Self {
+        let first = first.0 as usize - 1;
+        Self {
             identity,
             segment_bytes,
-            honest: Vec::new(),
+            honest: vec![Vec::new(); first],
             actual: None,
             missing: None,
             damage: None,
+            flips: Vec::new(),
             mixed: None,
             snapshots: Vec::new(),
-            first: 0,
+            first,
             flying: None,
             unsynced: Vec::new(),
             last: None,
             cut_off: None,
-        };
-        disk.prepare();
-        disk
+        }
     }
 
     /// Makes the next segment, durably.
@@ -162,24 +179,36 @@ impl Disk {
         Position { segment, offset }
     }
 
-    /// The power goes: some sectors of what was not durable are there, and others are not.
-    pub fn crash(&mut self, random: &mut Random) {
+    /// The power goes: some pieces of what was not durable are there, and others are not. What
+    /// became of the write that was on its way.
+    pub fn crash(&mut self, random: &mut Random) -> Option<Left> {
         self.cut_off = None;
-        if let Some((position, bytes)) = self.flying.take() {
+        let flying = self.flying.take().map(|(position, bytes)| {
             self.cut_off = Some((position, bytes.len()));
+            let stale = self.records_before();
             let mut torn = read(&self.honest, position, bytes.len()).to_vec();
-            tear(&mut torn, &bytes, random);
+            let left = tear(&mut torn, &bytes, &stale, random);
             for image in self.images() {
                 write(image, position, &torn);
             }
-        }
+            left
+        });
         for (position, old) in std::mem::take(&mut self.unsynced).into_iter().rev() {
             let mut kept = read(&self.honest, position, old.len()).to_vec();
-            tear(&mut kept, &old, random);
+            tear(&mut kept, &old, &[], random);
             for image in self.images() {
                 write(image, position, &kept);
             }
         }
+        flying
+    }
+
+    /// Bytes of the last completed frame, without its head.
+    fn records_before(&self) -> Vec<u8> {
+        let Some((position, len)) = self.last else { return Vec::new() };
+        let frame = read(&self.honest, position, len);
+        let end = frame.iter().rposition(|byte| *byte != 0).unwrap_or_default();
+        frame.get(FRAME_HEADER_BYTES..end).unwrap_or_default().to_vec()
     }
 
     /// Flips a bit, most often in what was written. Not in the last completed frame.
@@ -208,10 +237,26 @@ impl Disk {
             return;
         }
         self.damage = Some(Damage::Flipped);
+        self.flips.push(self.part_at(place));
         let actual = self.actual.get_or_insert_with(|| self.honest.clone());
         let byte = &mut actual[(place / self.segment_bytes) as usize]
             [(place % self.segment_bytes) as usize];
         *byte ^= 1 << random.below(8);
+    }
+
+    /// What a bit of this place belongs to.
+    fn part_at(&self, place: u64) -> Fault {
+        let segment = &self.honest[(place / self.segment_bytes) as usize];
+        let at = (place % self.segment_bytes) as usize;
+        let block = &segment[at - at % BLOCK_BYTES..][..BLOCK_BYTES];
+        let is_head = block.starts_with(b"BXFR") && at % BLOCK_BYTES < FRAME_HEADER_BYTES;
+        if at < SEGMENT_HEADER_BYTES || is_head {
+            Fault::FlippedHeader
+        } else if segment[at] == 0 {
+            Fault::FlippedBlank
+        } else {
+            Fault::FlippedRecord
+        }
     }
 
     /// Puts another segment's content in the place of a segment, or takes a segment away that
@@ -251,6 +296,18 @@ impl Disk {
         self.damage
     }
 
+    /// The fault that damaged it, where it was one alone.
+    pub fn fault(&self) -> Option<Fault> {
+        match self.damage? {
+            Damage::Misdirected => Some(Fault::MisdirectedWrite),
+            Damage::Mixed => Some(Fault::MixedUpFiles),
+            Damage::Flipped => {
+                let first = *self.flips.first()?;
+                self.flips.iter().all(|flip| *flip == first).then_some(first)
+            }
+        }
+    }
+
     /// Whether recovery from this segment on must notice that files were mixed up.
     pub fn is_mixed_from(&self, segment: SegmentIndex) -> bool {
         self.mixed.is_some_and(|place| place as u64 + 1 >= segment.0)
@@ -260,21 +317,35 @@ impl Disk {
         &self.snapshots
     }
 
-    /// Keeps a snapshot. Bad ones go, of the good ones before it one stays, and no segment stays
-    /// that both of them cover.
-    pub fn keep(&mut self, header: SnapshotHeader, bytes: Vec<u8>) {
-        self.snapshots.retain(|stored| !stored.is_damaged);
+    /// A snapshot gets its name.
+    pub fn name_snapshot(&mut self, header: SnapshotHeader, bytes: Vec<u8>) {
         self.snapshots.push(Stored { header, bytes, is_damaged: false });
-        if self.snapshots.len() > 2 {
-            self.snapshots.remove(0);
-            let covered = self.snapshots[0].header.position.segment.0 as usize - 1;
-            for place in self.first..covered {
-                for image in self.images() {
-                    image[place] = Vec::new();
-                }
-            }
-            self.first = self.first.max(covered);
+    }
+
+    /// Removes a snapshot that is damaged, or older than that of `base`. Whether there was one.
+    pub fn drop_snapshot(&mut self, base: Lsn) -> bool {
+        let goes = |stored: &Stored| {
+            let lsn = stored.header.last_lsn;
+            lsn < base || (stored.is_damaged && lsn != base)
+        };
+        let place = self.snapshots.iter().position(goes);
+        place.map(|place| self.snapshots.remove(place)).is_some()
+    }
+
+    /// Removes the oldest segment, where it lies before this one. Whether it did.
+    pub fn retire_before(&mut self, needed: SegmentIndex) -> bool {
+        let first = self.first;
+        let is_needed = self.first_segment() >= needed;
+        if !is_needed {
+            self.images().for_each(|image| image[first] = Vec::new());
+            self.first += 1;
         }
+        !is_needed
+    }
+
+    /// The oldest segment.
+    pub fn first_segment(&self) -> SegmentIndex {
+        SegmentIndex(self.first as u64 + 1)
     }
 
     /// Cuts a snapshot short or flips a bit of it, where all are whole, and a start without it is
@@ -300,6 +371,7 @@ impl Disk {
         self.actual = None;
         (self.missing, self.mixed) = (None, None);
         self.damage = None;
+        self.flips.clear();
     }
 
     /// Takes the disk as it is for right from this segment on: recovery has accepted it, up to
@@ -364,7 +436,7 @@ impl OpenDisk<'_> {
     pub fn zero_some(&self, torn: &TornTail, random: &mut Random) {
         let mut image = self.image.lock().expect("no reader panics");
         let mut kept = read(&image, torn.start, torn.bytes as usize).to_vec();
-        tear(&mut kept, &vec![0; torn.bytes as usize], random);
+        tear(&mut kept, &vec![0; torn.bytes as usize], &[], random);
         write(&mut image, torn.start, &kept);
     }
 
@@ -406,31 +478,6 @@ impl LogStorage for OpenDisk<'_> {
 
     fn path(&self, segment: SegmentIndex) -> PathBuf {
         PathBuf::from(format!("simulated/{segment}.wal"))
-    }
-}
-
-/// Replaces sectors of `disk` by those of `bytes`: none, all, the first ones, or any; or leaves
-/// noise in one that is not all zeros. (Noise in the padding of a frame is damage by the rules of
-/// the log: no torn write leaves a whole frame with other bytes behind it.)
-fn tear(disk: &mut [u8], bytes: &[u8], random: &mut Random) {
-    let count = bytes.len() / SECTOR_BYTES;
-    let first = random.index(count + 1);
-    let kind = random.below(8);
-    for (sector, new) in bytes.chunks_exact(SECTOR_BYTES).enumerate() {
-        let reaches = match kind {
-            0 => false,
-            1 | 2 => true,
-            3 => sector < first,
-            4 => sector >= first,
-            _ => random.chance(500),
-        };
-        let old = &mut disk[sector * SECTOR_BYTES..][..SECTOR_BYTES];
-        if reaches {
-            old.copy_from_slice(new);
-        }
-        if kind == 7 && sector == first && new.iter().any(|byte| *byte != 0) {
-            old.fill_with(|| random.next() as u8);
-        }
     }
 }
 

@@ -15,7 +15,9 @@ use boxoffice::model::{
 };
 
 use crate::books::{Asked, Books};
-use crate::model::{Sale, Verdict, key, verdict};
+use crate::faults::{Fault, Faults};
+use crate::front::Front;
+use crate::model::{Sale, Verdict, verdict};
 
 /// What a buyer asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,7 @@ impl Ask {
 /// A request on its way, or waited for.
 struct Attempt {
     ask: Ask,
+    front: Front,
     /// Refusals that were right meanwhile.
     refusals: Vec<Refusal>,
     /// Whether it was so already.
@@ -67,16 +70,19 @@ pub struct Tally {
     pub records: u64,
     pub damaged: u64,
     pub refused_damage: u64,
-    pub torn: u64,
     pub snapshots: u64,
     pub snapshot_starts: u64,
-    pub snapshots_passed_over: u64,
+    pub faults: Faults,
 }
 
 pub struct Judge {
     shards: NonZeroU16,
     books: Vec<Books>,
-    /// Each shard's log: what was handed to the disk.
+    /// The books of each shard when the state was last divided anew.
+    first_books: Vec<Books>,
+    /// The last LSN of before that.
+    first_lsn: u64,
+    /// Each shard's log since: what was handed to the disk.
     written: Vec<Vec<(TimeMs, Record)>>,
     /// How many of them the disk said that it has.
     durable: Vec<usize>,
@@ -95,6 +101,8 @@ impl Judge {
         Self {
             shards,
             books: vec![Books::default(); count],
+            first_books: vec![Books::default(); count],
+            first_lsn: 0,
             written: vec![Vec::new(); count],
             durable: vec![0; count],
             clocks: vec![TimeMs(0); count],
@@ -133,8 +141,13 @@ impl Judge {
         self.clocks[shard] = self.clocks[shard].max(clock);
     }
 
+    /// The number of the next request.
+    pub fn next_attempt(&self) -> u64 {
+        self.next_attempt + 1
+    }
+
     /// A request leaves; its number is to be given back with its answer.
-    pub fn ask(&mut self, ask: Ask) -> u64 {
+    pub fn ask(&mut self, ask: Ask, front: Front) -> u64 {
         if let Ask::Command(command) = &ask {
             self.asked.add(command);
         }
@@ -143,7 +156,8 @@ impl Judge {
         let was_stopping = self.is_stopping;
         let was_full = self.is_full;
         let refusals = Vec::new();
-        let attempt = Attempt { ask, refusals, was_so: false, was_stopping, was_full, began };
+        let was_so = false;
+        let attempt = Attempt { ask, front, refusals, was_so, was_stopping, was_full, began };
         self.next_attempt += 1;
         self.attempts.insert(self.next_attempt, attempt);
         self.note(self.next_attempt, began.1);
@@ -169,7 +183,7 @@ impl Judge {
         for record in records {
             self.note_all(shard, record.sale(), time);
             self.written[shard].push((time, record.clone()));
-            let lsn = self.written[shard].len() as u64;
+            let lsn = self.first_lsn + self.written[shard].len() as u64;
             self.books[shard].enter(lsn, time, &record, &self.asked);
             self.note_all(shard, record.sale(), time);
             self.tally.records += 1;
@@ -229,10 +243,30 @@ impl Judge {
         self.clocks.fill(TimeMs(0));
     }
 
+    /// The state was divided anew, right behind the recovery of every log: all of it is durable.
+    pub fn divided(&mut self, shards: NonZeroU16) {
+        let (count, time) = (usize::from(shards.get()), self.latest_time());
+        let longest = self.written.iter().map(Vec::len).max().unwrap_or_default();
+        self.first_lsn += longest as u64;
+        self.shards = shards;
+        let old = std::mem::replace(&mut self.books, vec![Books::default(); count]);
+        for (id, sale) in old.into_iter().flat_map(|books| books.sales) {
+            let shard = self.shard_of(id);
+            self.books[shard].sales.insert(id, sale);
+        }
+        self.books.iter_mut().for_each(|books| books.time = time);
+        self.first_books.clone_from(&self.books);
+        self.written = vec![Vec::new(); count];
+        self.durable = vec![0; count];
+        self.clocks = vec![TimeMs(0); count];
+    }
+
     /// What recovery read behind so many records of a snapshot: everything that was durable, and
     /// nothing that was never written.
     pub fn recovered(&mut self, shard: usize, skipped: usize, records: &[(TimeMs, Record)]) {
         let written = &mut self.written[shard];
+        let skipped = skipped.checked_sub(self.first_lsn as usize);
+        let skipped = skipped.expect("ACCEPTED a snapshot of before the division");
         let (durable, count) = (self.durable[shard], skipped + records.len());
         assert!(
             count >= durable,
@@ -244,18 +278,19 @@ impl Judge {
         );
         written.truncate(count);
         self.durable[shard] = count;
-        let told = std::mem::take(&mut self.books[shard]);
+        let first = self.first_books[shard].clone();
+        let told = std::mem::replace(&mut self.books[shard], first);
         let books = &mut self.books[shard];
-        for (lsn, (time, record)) in (1..).zip(&*written) {
+        for (lsn, (time, record)) in (self.first_lsn + 1..).zip(&*written) {
             books.enter(lsn, *time, record, &self.asked);
         }
         for (id, old) in told.sales {
-            for (key, done) in old.done.into_iter().filter(|(_, done)| done.was_told) {
+            for (key, done) in old.done.into_iter().filter(|(_, done)| done.told_by.is_some()) {
                 let sale = books.sales.get_mut(&id);
                 let kept = sale.and_then(|sale| sale.done.get_mut(&key));
                 let kept = kept.unwrap_or_else(|| panic!("LOST: {done:?}"));
                 assert_eq!((kept.lsn, &kept.outcome), (done.lsn, &done.outcome), "CHANGED");
-                (kept.was_told, kept.was_first) = (true, done.was_first);
+                (kept.told_by, kept.was_first) = (done.told_by, done.was_first);
             }
         }
     }
@@ -268,6 +303,9 @@ impl Judge {
         self.tally.answers += 1;
         match (&attempt.ask, answer) {
             (_, Err(refusal)) => {
+                if *refusal == Refusal::DiskFull {
+                    self.tally.faults.count(Fault::DiskFull);
+                }
                 let is_right = attempt.refusals.contains(refusal)
                     || (*refusal == Refusal::Draining && attempt.was_stopping)
                     || (*refusal == Refusal::DiskFull && attempt.was_full)
@@ -287,8 +325,8 @@ impl Judge {
     }
 
     fn succeeded(&mut self, shard: usize, command: &Command, attempt: &Attempt, answer: &Answer) {
-        let durable = self.durable[shard] as u64;
-        let Some(key) = key(command) else {
+        let durable = self.first_lsn + self.durable[shard] as u64;
+        let Some(key) = command.request() else {
             let is_right = answer.outcome == Outcome::Done && attempt.was_so;
             assert!(is_right, "ANSWERED {answer:?} though it is not so: {command:?}");
             return;
@@ -303,11 +341,15 @@ impl Judge {
             None => false,
         };
         assert!(is_same, "ANOTHER REQUEST'S ANSWER: {command:?} got that of {done:?}");
-        assert_eq!(done.outcome, answer.outcome, "CHANGED ANSWER: {command:?}");
-        let is_order = matches!(answer.outcome, Outcome::Held { .. } | Outcome::Confirmed { .. });
-        self.tally.acknowledged_orders += u64::from(is_order && !done.was_told);
+        let front = attempt.front;
+        assert_eq!(front.tells(&done.outcome), answer.outcome, "CHANGED ANSWER: {command:?}");
+        let is_order = matches!(done.outcome, Outcome::Held { .. } | Outcome::Confirmed { .. });
+        self.tally.acknowledged_orders += u64::from(is_order && done.told_by.is_none());
+        if done.told_by.is_some_and(|told_by| told_by != front) {
+            self.tally.faults.count(Fault::OtherFront);
+        }
         assert!(answer.replayed || !done.was_first, "EXECUTED TWICE: {command:?}");
-        done.was_told = true;
+        done.told_by = Some(front);
         done.was_first |= !answer.replayed;
     }
 
@@ -333,7 +375,7 @@ impl Judge {
         }
         let end = self.now(self.shard_of(attempt.ask.sale()));
         [attempt.began.1, end].into_iter().any(|now| match sale.read(query, now) {
-            Ok(right) => outcome == Ok(&right),
+            Ok(right) => outcome == Ok(&attempt.front.tells(&right)),
             Err(right) => outcome == Err(right),
         })
     }

@@ -10,14 +10,16 @@
 //! | `random` | the one source of chance |
 //! | `plan` | what a seed decides before its run: sizes, and which faults there are |
 //! | `world` | virtual time and its events |
-//! | `disk`, `network` | what lies, and what loses |
+//! | `disk`, `tear`, `network` | what lies, what a crash leaves of a write, and what loses |
+//! | `faults` | which faults struck |
 //! | `node`, `restart` | a shard's driver; crashes, stops and recovery |
 //! | `snapshots` | snapshots made beside the shards, and starts from them |
-//! | `buyers` | what is asked |
+//! | `repartition` | another number of shards at a restart |
+//! | `buyers`, `front` | what is asked, and how it is said over either protocol |
 //! | `judge`, `books`, `model` | what is right |
 //! | `campaign` | running seeds, and telling of one that fails |
 //!
-//! What is not simulated: HTTP, tokens and keys, calibration, files and directories, `io_uring`.
+//! What is not simulated: tokens and keys, calibration, files and directories, `io_uring`.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
@@ -29,14 +31,18 @@ mod books;
 mod buyers;
 mod campaign;
 mod disk;
+mod faults;
+mod front;
 mod judge;
 mod model;
 mod network;
 mod node;
 mod plan;
 mod random;
+mod repartition;
 mod restart;
 mod snapshots;
+mod tear;
 mod world;
 
 use campaign::{Campaign, run};

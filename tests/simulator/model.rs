@@ -10,6 +10,8 @@ use boxoffice::model::{
     OrderView, Outcome, Quantity, Refusal, RequestId, SaleState, SaleStats, SaleTerms, TimeMs,
 };
 
+use crate::front::Front;
+
 /// What a command should get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -34,8 +36,8 @@ pub struct Order {
 pub struct Done {
     pub command: Option<Command>,
     pub outcome: Outcome,
-    /// Whether somebody was told.
-    pub was_told: bool,
+    /// The front over which somebody was told last.
+    pub told_by: Option<Front>,
     /// Whether somebody was told that it was executed, and not that it had been.
     pub was_first: bool,
     /// Its place in the shard's log, from 1.
@@ -54,21 +56,6 @@ pub struct Sale {
     pub version: u64,
     /// Of an archived sale.
     pub last_stats: Option<SaleStats>,
-}
-
-/// The request id of a command, and who asks.
-pub fn key(command: &Command) -> Option<(AccountId, RequestId)> {
-    match command {
-        Command::Restock { request, .. } => Some((AccountId::OPERATOR, *request)),
-        Command::Hold { intent, .. }
-        | Command::Buy { intent, .. }
-        | Command::Confirm { intent, .. }
-        | Command::Release { intent, .. }
-        | Command::Extend { intent, .. }
-        | Command::Cancel { intent, .. }
-        | Command::Fence { intent } => Some((intent.account, intent.request)),
-        _ => None,
-    }
 }
 
 fn no(field: Field) -> Verdict {
@@ -127,7 +114,7 @@ impl Sale {
                 _ => Verdict::No(Refusal::Closed),
             };
         }
-        if let Some(done) = key(command).and_then(|key| self.done.get(&key)) {
+        if let Some(done) = command.request().and_then(|key| self.done.get(&key)) {
             return match (&done.command, command) {
                 (_, Command::Fence { .. }) => Verdict::Again(done.outcome.clone()),
                 (Some(earlier), _) if earlier == command => Verdict::Again(done.outcome.clone()),

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::faults::Fault;
+use crate::front::Front;
 use crate::node::Arrival;
 use crate::random::Random;
 use crate::world::{Event, World};
@@ -41,8 +43,8 @@ fn piece(len: usize, random: &mut Random) -> usize {
 
 impl World {
     /// A buyer connects to a shard; the number of the link, where the shard takes it.
-    pub fn connect(&mut self, buyer: usize, node: usize) -> Option<u64> {
-        let slot = self.nodes.get_mut(node)?.open()?;
+    pub fn connect(&mut self, buyer: usize, node: usize, front: Front) -> Option<u64> {
+        let slot = self.nodes.get_mut(node)?.open(front.wire())?;
         let slowness = if self.happens(self.plan.slow_reader / 10) {
             self.random.micros(100_000, 15_000_000)
         } else {
@@ -98,7 +100,11 @@ impl World {
         found.down.extend(found.sending.iter().flatten());
         let (up, down) = (found.up.len() as u64, found.down.len() as u64);
         found.up.truncate(self.random.between(0, up) as usize);
-        found.down.truncate(self.random.between(0, down) as usize);
+        let arrives = self.random.between(0, down);
+        found.down.truncate(arrives as usize);
+        if arrives < down && found.buyer.is_some() {
+            self.judge.tally.faults.count(Fault::LostAnswers);
+        }
         self.schedule_up(link);
         self.schedule_down(link);
     }

@@ -46,7 +46,12 @@ pub enum Wish {
     Resume(u32),
     Finish(u32),
     Closed(u32),
+    /// Mail goes into the mailbox of another shard.
     Mail(usize, Mail),
+    /// A message from another shard was taken out of its mailbox.
+    Taken(usize),
+    /// A mailbox is full, and mail waits.
+    MailWaits,
     Answered(AskId, Frames),
 }
 
@@ -55,31 +60,45 @@ pub struct Node {
     pub arrivals: VecDeque<Arrival>,
     /// Mail that has arrived, by its sender.
     pub mail: Vec<VecDeque<Mail>>,
+    /// How many messages more fit the mailbox to each other shard.
+    pub room: Vec<usize>,
     /// When the next turn is.
     pub turn_at: Option<Duration>,
     sockets: BTreeMap<u32, Socket>,
     index: usize,
+    mailbox: usize,
 }
 
 /// How every shard's writes become durable.
 pub const SYNC: SyncMethod = SyncMethod::DataSync;
 
+/// How soon mail is tried again that met a full mailbox.
+const FULL_MAILBOX_PAUSE: Duration = Duration::from_micros(200);
+
 impl Node {
-    pub fn new(index: usize, shards: NonZeroU16, engine: Engine, log: LogWriter) -> Self {
-        let config = config(ShardIndex(index as u16), shards);
+    pub fn new(
+        index: usize,
+        shards: NonZeroU16,
+        mailbox: usize,
+        engine: Engine,
+        log: LogWriter,
+    ) -> Self {
+        let config = config(ShardIndex(index as u16), shards, mailbox);
         Self {
             service: Service::new(config, engine, log),
             arrivals: VecDeque::new(),
             mail: (0..shards.get()).map(|_| VecDeque::new()).collect(),
+            room: vec![mailbox; usize::from(shards.get())],
             turn_at: None,
             sockets: BTreeMap::new(),
             index,
+            mailbox,
         }
     }
 
     /// A peer connects; its slot, where there is room.
-    pub fn open(&mut self) -> Option<u32> {
-        let slot = self.service.handle_open(Wire::Binary)?.slot;
+    pub fn open(&mut self, wire: Wire) -> Option<u32> {
+        let slot = self.service.handle_open(wire)?.slot;
         let socket = Socket { is_read: true, is_sending: false, is_closing: false };
         assert!(self.sockets.insert(slot, socket).is_none(), "a slot is used by one at a time");
         Some(slot)
@@ -104,6 +123,7 @@ impl Node {
             while self.service.may_take_mail() {
                 let Some(mail) = self.mail[from].pop_front() else { break };
                 self.service.handle_mail(ShardIndex(from as u16), mail);
+                wish(Wish::Taken(from));
             }
         }
         self.service.handle_turn();
@@ -166,9 +186,18 @@ impl Node {
             wish(Wish::Answered(id, frames));
         }
         for to in (0..self.mail.len()).filter(|to| *to != self.index) {
-            while let Some(mail) = self.service.mail_for(ShardIndex(to as u16)).pop_front() {
+            let waiting = self.service.mail_for(ShardIndex(to as u16));
+            let requests = waiting.iter().filter(|mail| matches!(mail, Mail::Request { .. }));
+            assert!(requests.count() <= self.mailbox, "TAKEN though the mailbox is full");
+            while self.room[to] > 0
+                && let Some(mail) = waiting.pop_front()
+            {
+                self.room[to] -= 1;
                 wish(Wish::Mail(to, mail));
             }
+        }
+        if self.service.has_mail() {
+            wish(Wish::MailWaits);
         }
     }
 
@@ -193,7 +222,8 @@ impl Node {
         if self.service.is_busy() || mail_waits || !self.arrivals.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.service.sleep()
+        let mail = self.service.has_mail().then_some(FULL_MAILBOX_PAUSE);
+        [self.service.sleep(), mail].into_iter().flatten().min()
     }
 
     fn socket(&mut self, slot: u32) -> &mut Socket {
@@ -201,10 +231,11 @@ impl Node {
     }
 }
 
-fn config(index: ShardIndex, shards: NonZeroU16) -> ServiceConfig {
+fn config(index: ShardIndex, shards: NonZeroU16, mailbox_messages: usize) -> ServiceConfig {
     ServiceConfig {
         index,
         shards,
+        mailbox_messages,
         connections_max: 64,
         idle_timeout: Duration::from_mins(5),
         request_timeout: Duration::from_secs(10),

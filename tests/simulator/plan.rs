@@ -15,6 +15,10 @@ pub struct Plan {
     pub sales: usize,
     pub buyers: usize,
     pub pipeline: usize,
+    /// How many connections speak HTTP, of a thousand.
+    pub http: u64,
+    /// Messages that fit a mailbox between two shards.
+    pub mailbox: usize,
     /// Requests that are made while faults happen, retries not counted.
     pub requests: u64,
     /// The slowest a buyer thinks, in microseconds.
@@ -40,6 +44,7 @@ pub struct Plan {
     pub stale: u64,
     pub snapshot: u64,
     pub spoiled_snapshot: u64,
+    pub repartition: u64,
 }
 
 impl Plan {
@@ -74,11 +79,14 @@ impl Plan {
             stale: rate(400),
             snapshot: rate(500),
             spoiled_snapshot: rate(300),
+            repartition: rate(300),
             shards: random.between(1, 3) as u16,
             segment_bytes: *random.pick(&[32, 48, 64, 128]) << 10,
             sales: random.between(1, 4) as usize,
             buyers: buyers as usize,
             pipeline: random.between(1, 6) as usize,
+            http: *random.pick(&[0, 300, 600, 1_000]),
+            mailbox: *random.pick(&[1, 1, 2, 3, 4, 64]),
             requests,
             think_us,
             write_us: *random.pick(&[300, 300, 3_000, 20_000]),

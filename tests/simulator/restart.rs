@@ -1,6 +1,7 @@
 //! What ends the server, and how it comes back: faults, crashes, stops, recovery, inspection.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use boxoffice::engine::{Engine, Replay};
@@ -10,9 +11,12 @@ use boxoffice::wal::{
     LogWriter, Recovered, SegmentIndex, WalError, recover_from, repair_torn_tail,
 };
 
+use crate::faults::Fault;
+use crate::front::Front;
 use crate::judge::Ask;
 use crate::model::Sale;
 use crate::node::{Arrival, Node};
+use crate::tear::Left;
 use crate::world::{Ahead, Event, World};
 
 /// Questions of the control plane to one shard that are unanswered at most.
@@ -56,9 +60,7 @@ impl World {
             return;
         }
         if self.happens(self.plan.clock_jump) {
-            let most = *self.random.pick(&[2_000, 60_000, 600_000]);
-            let by = self.random.between(0, 2 * most).cast_signed() - most.cast_signed();
-            self.wall_offset += by;
+            self.jump_clock();
         }
         if self.happens(self.plan.cut) && !self.links.is_empty() {
             let links: Vec<u64> = self.links.keys().copied().collect();
@@ -82,9 +84,24 @@ impl World {
             self.disks[disk].flip(&mut self.random);
         }
         if self.happens(self.plan.crash) {
-            self.crash_and_return();
+            if self.random.chance(600) {
+                self.is_cut_due = true;
+            } else {
+                self.crash_and_return();
+            }
         } else if self.happens(self.plan.stop) && !self.judge.is_stopping() {
             self.stop();
+        }
+    }
+
+    fn jump_clock(&mut self) {
+        let most = *self.random.pick(&[2_000, 60_000, 600_000]);
+        let by = self.random.between(0, 2 * most).cast_signed() - most.cast_signed();
+        self.wall_offset += by;
+        if by > 0 {
+            self.judge.tally.faults.count(Fault::ClockAhead);
+        } else if self.wall_clock() < self.judge.latest_time() {
+            self.judge.tally.faults.count(Fault::ClockBack);
         }
     }
 
@@ -121,8 +138,18 @@ impl World {
         self.note(0xdead);
         self.nodes.clear();
         self.flying.iter_mut().for_each(|flying| *flying = None);
+        self.is_cut_due = false;
+        for build in &mut self.builds {
+            if build.take().is_some() {
+                self.judge.tally.faults.count(Fault::CutSnapshot);
+            }
+        }
         for disk in &mut self.disks {
-            disk.crash(&mut self.random);
+            match disk.crash(&mut self.random) {
+                Some(Left::Nothing) => self.judge.tally.faults.count(Fault::LostWrite),
+                Some(Left::All) => self.judge.tally.faults.count(Fault::KeptWrite),
+                Some(Left::Part) | None => {}
+            }
         }
         self.drop_server_events();
         self.cut_all();
@@ -133,21 +160,24 @@ impl World {
         self.judge.crashed();
     }
 
-    /// Recovers every log, and serves.
+    /// Recovers every log, and serves; now and then with another number of shards.
     pub fn start_server(&mut self) {
-        for shard in 0..self.disks.len() {
-            self.mix_up(shard);
-            let (engine, recovered) = loop {
-                if let Some(found) = self.recover(shard) {
-                    break found;
-                }
-            };
+        let mut recovered = self.recover_all();
+        if self.happens(self.plan.repartition) {
+            let shards = NonZeroU16::new(self.random.between(1, 3) as u16).expect("at least one");
+            if usize::from(shards.get()) != self.disks.len() {
+                self.repartition(shards, recovered);
+                recovered = self.recover_all();
+            }
+        }
+        for (shard, (engine, recovered)) in recovered.into_iter().enumerate() {
             let shards = recovered.identity.shards;
             let current = recovered.segment.index.0;
             let last = current + recovered.prepared.len() as u64;
             self.ahead[shard] = Ahead { current, last, is_preparing: false };
             let log = LogWriter::new(&recovered);
-            self.nodes.push(Node::new(shard, shards, engine, log));
+            let mailbox = self.plan.mailbox;
+            self.nodes.push(Node::new(shard, shards, mailbox, engine, log));
         }
         self.set_room(self.scarce_blocks);
         for shard in 0..self.disks.len() {
@@ -157,13 +187,31 @@ impl World {
         self.inspect(SAMPLE);
     }
 
+    fn recover_all(&mut self) -> Vec<(Engine, Recovered)> {
+        let mut all = Vec::new();
+        for shard in 0..self.disks.len() {
+            self.mix_up(shard);
+            all.push(loop {
+                if let Some(found) = self.recover(shard) {
+                    break found;
+                }
+            });
+        }
+        all
+    }
+
     /// Somebody mixes up the files of the logs.
     fn mix_up(&mut self, shard: usize) {
         if !self.happens(self.plan.stale) {
             return;
         }
         let other = self.random.index(self.disks.len());
-        let stranger = (other != shard).then(|| self.disks[other].some_segment(&mut self.random));
+        let is_old = self.random.chance(300);
+        let stranger = match &self.replaced {
+            Some(replaced) if is_old => Some(replaced.clone()),
+            _ if other == shard => None,
+            _ => Some(self.disks[other].some_segment(&mut self.random)),
+        };
         self.disks[shard].mix_up(stranger.as_deref(), &mut self.random);
     }
 
@@ -175,7 +223,7 @@ impl World {
         let first = start.map_or(SegmentIndex::FIRST, |start| start.position.segment);
         let skipped = start.map_or(0, |start| start.next_lsn.0 as usize - 1);
         let disk = &mut self.disks[shard];
-        let (identity, damage) = (disk.identity(), disk.damage());
+        let (identity, damage, fault) = (disk.identity(), disk.damage(), disk.fault());
         let is_mixed = disk.is_mixed_from(first);
         let open = disk.open(failing_read);
         let mut replay = Replay::new(engine);
@@ -191,11 +239,12 @@ impl World {
             Ok(recovered) => {
                 assert!(!is_mixed, "ACCEPTED another segment's content");
                 if let Some(torn) = &recovered.torn {
-                    self.judge.tally.torn += 1;
                     if is_cut_short {
+                        self.judge.tally.faults.count(Fault::CutRepair);
                         open.zero_some(torn, &mut self.random);
                         return None;
                     }
+                    self.judge.tally.faults.count(Fault::TornTail);
                     repair_torn_tail(&open, torn).expect("this disk can be written");
                 }
                 self.judge.tally.damaged += u64::from(damage.is_some());
@@ -205,11 +254,17 @@ impl World {
                 self.note(recovered.next_lsn.0);
                 Some((engine, recovered))
             }
-            Err(WalError::Io { .. }) if failing_read.is_some() => None,
+            Err(WalError::Io { .. }) if failing_read.is_some() => {
+                self.judge.tally.faults.count(Fault::ReadError);
+                None
+            }
             Err(error) => {
                 assert!(damage.is_some(), "REFUSED shard {shard}, which is as written: {error}");
                 self.judge.tally.damaged += 1;
                 self.judge.tally.refused_damage += 1;
+                if let Some(fault) = fault {
+                    self.judge.tally.faults.count(fault);
+                }
                 self.disks[shard].restore();
                 None
             }
@@ -232,7 +287,7 @@ impl World {
     fn inspect_on(&mut self, shard: usize) {
         while self.inspection.under_way[shard].len() < UNDER_WAY_MAX {
             let Some(query) = self.inspection.waiting[shard].pop_front() else { return };
-            let number = self.judge.ask(Ask::Query(query));
+            let number = self.judge.ask(Ask::Query(query), Front::Binary);
             self.inspection.under_way[shard].insert(number);
             let asked = Arrival::Asked(AskId(number), Box::new(SentAsk::Query(query)));
             self.nodes[shard].arrivals.push_back(asked);

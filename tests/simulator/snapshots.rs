@@ -1,28 +1,84 @@
 //! Snapshots made beside the shards, and starts from them.
 //!
 //! As the control plane does: the last good snapshot, the complete segments behind it, and a new
-//! file that covers both; then the segments go that no kept snapshot needs. A snapshot that was
-//! cut or flipped must be passed over, and the one before it used.
+//! file that covers both; then the snapshots go that are older than the two, and the segments
+//! that neither needs, one by one. The server may crash between any two of these steps. A
+//! snapshot that was cut or flipped must be passed over, and the one before it used.
 
 use boxoffice::engine::{Engine, HashSeed, Importer, Replay};
 use boxoffice::wal::snapshot::{SnapshotHeader, SnapshotReader, SnapshotWriter};
 use boxoffice::wal::{LogStart, Position, SEGMENT_HEADER_BYTES, SegmentIndex, recover_from};
 
 use crate::disk::Stored;
-use crate::world::World;
+use crate::faults::Fault;
+use crate::world::{Event, World};
+
+/// A snapshot that is being made.
+pub struct Build {
+    /// What is left of it; none where it has its name.
+    unnamed: Option<(SnapshotHeader, Vec<u8>)>,
+    /// What it was made from.
+    base: Option<SnapshotHeader>,
+}
 
 impl World {
-    /// Makes a snapshot of a shard's complete segments, where there are any behind the last one
+    /// Begins a snapshot of a shard's complete segments, where there are any behind the last one
     /// and the disk is as it was written.
     pub fn take_snapshot(&mut self, shard: usize) {
         let current = self.ahead[shard].current;
-        let newest = self.disks[shard].snapshots().last();
-        let covered = newest.map_or(1, |stored| stored.header.position.segment.0);
-        if current <= covered || self.disks[shard].damage().is_some() {
+        let disk = &self.disks[shard];
+        let covered = disk
+            .snapshots()
+            .last()
+            .map_or(disk.first_segment(), |stored| stored.header.position.segment);
+        let is_due = current > covered.0 && disk.damage().is_none();
+        if !is_due || self.builds[shard].is_some() {
             return;
         }
         let sealed = SegmentIndex(current - 1);
         let (engine, start) = self.load_snapshot(shard);
+        let base = start.and_then(|start| {
+            let stored = self.disks[shard].snapshots().iter().map(|stored| stored.header);
+            stored.rev().find(|header| header.log_start() == start)
+        });
+        let unnamed = Some(self.make_snapshot(shard, sealed, engine, start));
+        self.builds[shard] = Some(Build { unnamed, base });
+        self.build_on(shard);
+    }
+
+    fn build_on(&mut self, shard: usize) {
+        let took = self.random.micros(100, 20_000);
+        self.schedule(took, Event::Build(shard));
+    }
+
+    /// The next step with a snapshot that is being made.
+    pub fn build(&mut self, shard: usize) {
+        let build = self.builds[shard].as_mut().expect("a step of a snapshot");
+        let disk = &mut self.disks[shard];
+        if let Some((header, bytes)) = build.unnamed.take() {
+            disk.name_snapshot(header, bytes);
+            self.judge.tally.snapshots += 1;
+            return self.build_on(shard);
+        }
+        let Some(base) = build.base else {
+            self.builds[shard] = None;
+            return;
+        };
+        if disk.drop_snapshot(base.last_lsn) || disk.retire_before(base.position.segment) {
+            self.build_on(shard);
+        } else {
+            self.builds[shard] = None;
+        }
+    }
+
+    /// The state at the end of a complete segment, as a snapshot that was read back.
+    fn make_snapshot(
+        &mut self,
+        shard: usize,
+        sealed: SegmentIndex,
+        engine: Engine,
+        start: Option<LogStart>,
+    ) -> (SnapshotHeader, Vec<u8>) {
         let disk = &mut self.disks[shard];
         let identity = disk.identity();
         let mut replay = Replay::new(engine);
@@ -45,8 +101,7 @@ impl World {
             .and_then(|reader| reader.compare(&header, engine.export()))
             .unwrap_or_else(|error| panic!("READS BACK WRONG: {error}"));
         self.note(u64::from(crc32fast::hash(&bytes)));
-        self.disks[shard].keep(header, bytes);
-        self.judge.tally.snapshots += 1;
+        (header, bytes)
     }
 
     /// The newest snapshot that is whole, and where the log goes on; an empty engine and the
@@ -59,7 +114,7 @@ impl World {
                 return (engine, Some(stored.header.log_start()));
             }
             assert!(stored.is_damaged, "REFUSED a snapshot that is as written");
-            self.judge.tally.snapshots_passed_over += 1;
+            self.judge.tally.faults.count(Fault::SpoiledSnapshot);
         }
         (Engine::new(HashSeed(seed)), None)
     }

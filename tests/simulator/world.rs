@@ -17,12 +17,14 @@ use boxoffice::wal::{BLOCK_BYTES, FRAME_HEADER_BYTES, Identity, LogId, SealedFra
 
 use crate::buyers::{Buyer, Workload};
 use crate::disk::Disk;
+use crate::faults::Fault;
 use crate::judge::Judge;
 use crate::network::Link;
 use crate::node::{Arrival, Node, SYNC, Wish};
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::restart::Inspection;
+use crate::snapshots::Build;
 
 /// Wall clocks start here.
 const START_MS: u64 = 1_800_000_000_000;
@@ -58,8 +60,12 @@ pub enum Event {
     Sent(u64),
     /// A buyer looks what to do.
     Buyer(usize),
+    /// A step with a snapshot that is being made.
+    Build(usize),
     /// Something happens that nobody asked for.
     Fault,
+    /// The server crashes.
+    Crash,
     /// The server starts.
     Restart,
     /// A stopping server has waited long enough.
@@ -81,11 +87,17 @@ pub struct World {
     /// How far the wall clock is from the time that passed, in milliseconds.
     pub wall_offset: i64,
     pub are_faults_on: bool,
+    /// The server crashes during the next write.
+    pub is_cut_due: bool,
     events: BTreeMap<(Duration, u64), Event>,
     next_event: u64,
     /// The shards; none while the server is down.
     pub nodes: Vec<Node>,
     pub disks: Vec<Disk>,
+    /// A segment of the shards before the last division.
+    pub replaced: Option<Vec<u8>>,
+    /// The snapshots that are being made.
+    pub builds: Vec<Option<Build>>,
     pub flying: Vec<Option<AlignedBuffer>>,
     pub ahead: Vec<Ahead>,
     /// What the disk of all logs has left, in blocks, where it is nearly full.
@@ -109,35 +121,50 @@ impl World {
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random);
         let shards = NonZeroU16::new(plan.shards).expect("there is a shard");
-        let count = usize::from(plan.shards);
         let disks = (0..plan.shards).map(|shard| {
             let log = LogId(random.next());
             Disk::new(Identity { log, shard: ShardIndex(shard), shards }, plan.segment_bytes)
         });
-        Self {
+        let mut world = Self {
             disks: disks.collect(),
+            replaced: None,
             workload: Workload::new(&plan, &mut random),
-            buyers: (0..plan.buyers).map(|_| Buyer::default()).collect(),
+            buyers: (0..plan.buyers).map(|_| Buyer::new()).collect(),
             random,
             now: Duration::from_secs(1),
             wall_offset: 0,
             are_faults_on: true,
+            is_cut_due: false,
             events: BTreeMap::new(),
             next_event: 0,
             nodes: Vec::new(),
-            flying: (0..count).map(|_| None).collect(),
-            ahead: vec![Ahead::default(); count],
+            builds: Vec::new(),
+            flying: Vec::new(),
+            ahead: Vec::new(),
             scarce_blocks: None,
             mail_due: BTreeMap::new(),
             links: BTreeMap::new(),
             next_link: 0,
-            slots: vec![BTreeMap::new(); count],
-            inspection: Inspection::new(count),
+            slots: Vec::new(),
+            inspection: Inspection::new(0),
             stop_by: Duration::ZERO,
             judge: Judge::new(shards),
             trace: 0xcbf2_9ce4_8422_2325,
             plan,
-        }
+        };
+        world.forget_shards();
+        world
+    }
+
+    /// There is nothing in memory, of as many shards as there are disks.
+    pub fn forget_shards(&mut self) {
+        let count = self.disks.len();
+        self.nodes.clear();
+        self.builds = (0..count).map(|_| None).collect();
+        self.flying = (0..count).map(|_| None).collect();
+        self.ahead = vec![Ahead::default(); count];
+        self.slots = vec![BTreeMap::new(); count];
+        self.inspection = Inspection::new(count);
     }
 
     /// Runs until everything is over.
@@ -262,7 +289,10 @@ impl World {
             Event::Down(link) => self.down(link),
             Event::Sent(link) => self.sent(link),
             Event::Buyer(buyer) => self.buyer_looks(buyer),
+            Event::Build(shard) => self.build(shard),
             Event::Fault => self.fault(),
+            Event::Crash if self.are_faults_on => self.crash_and_return(),
+            Event::Crash => {}
             Event::Restart => self.start_server(),
             Event::Stopped => self.stopped(),
         }
@@ -302,6 +332,8 @@ impl World {
                 let delay = due.saturating_sub(self.now);
                 self.schedule(delay, Event::Mail(to, node, Box::new(mail)));
             }
+            Wish::Taken(from) => self.nodes[from].room[node] += 1,
+            Wish::MailWaits => self.judge.tally.faults.count(Fault::FullMailbox),
             Wish::Answered(id, frames) => {
                 let frame = frame(frames.as_bytes()).expect("a frame").expect("a whole frame");
                 assert_eq!(frame.correlation, id.0, "an answer to what was asked");
@@ -321,11 +353,16 @@ impl World {
         self.disks[node].begin(frame.position, bytes);
         self.flying[node] = Some(buffer);
         let took = if self.happens(self.plan.stall) {
+            self.judge.tally.faults.count(Fault::Stall);
             self.random.micros(10_000, 4_000_000)
         } else {
             self.random.micros(80, self.plan.write_us)
         };
         self.schedule(took, Event::Written(node));
+        if std::mem::take(&mut self.is_cut_due) {
+            let cut = self.random.micros(1, took.as_micros() as u64);
+            self.schedule(cut, Event::Crash);
+        }
         self.ahead[node].current = frame.position.segment.0;
         self.prepare(node);
     }
@@ -333,6 +370,7 @@ impl World {
     fn write_ended(&mut self, node: usize) {
         if self.happens(self.plan.write_error) {
             // Failed or short: the server ends, and nobody knows what the disk has.
+            self.judge.tally.faults.count(Fault::WriteError);
             return self.crash_and_return();
         }
         if self.happens(self.plan.misdirect) {
@@ -361,6 +399,7 @@ impl World {
         if let Some(left) = &mut self.scarce_blocks {
             if *left < segment_blocks {
                 // It is tried again every second, and the shard told to count on nothing.
+                self.judge.tally.faults.count(Fault::NoSpace);
                 self.tell_room(node, 0);
                 return self.schedule(Duration::from_secs(1), Event::Prepared(node));
             }

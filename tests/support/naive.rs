@@ -118,7 +118,7 @@ impl Naive {
 
     /// Judges and executes a command.
     pub fn execute(&mut self, command: &Command, now: TimeMs) -> Verdict {
-        if let Some((account, request)) = scope(command) {
+        if let Some((account, request)) = command.request() {
             match self.repeated(command, account, request) {
                 Ok(Some(outcome)) => return Verdict::Repeated(outcome),
                 Ok(None) => {}
@@ -127,7 +127,7 @@ impl Naive {
         }
         match self.try_execute(command, now) {
             Ok(Some(outcome)) => {
-                if let Some((account, request)) = scope(command) {
+                if let Some((account, request)) = command.request() {
                     let is_fence = matches!(command, Command::Fence { .. });
                     let done = Done {
                         account,
@@ -547,21 +547,6 @@ impl Naive {
             return Err(Refusal::AccountLimit);
         }
         Ok(Some(Outcome::Fenced))
-    }
-}
-
-/// The scope and id of a request that has one.
-fn scope(command: &Command) -> Option<(AccountId, RequestId)> {
-    match command {
-        Command::Hold { intent, .. }
-        | Command::Buy { intent, .. }
-        | Command::Confirm { intent, .. }
-        | Command::Release { intent, .. }
-        | Command::Extend { intent, .. }
-        | Command::Cancel { intent, .. }
-        | Command::Fence { intent } => Some((intent.account, intent.request)),
-        Command::Restock { request, .. } => Some((AccountId::OPERATOR, *request)),
-        _ => None,
     }
 }
 

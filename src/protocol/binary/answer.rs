@@ -44,6 +44,13 @@ pub struct OrderHead {
     pub expires_at: Option<TimeMs>,
 }
 
+impl From<&OrderView> for OrderHead {
+    fn from(view: &OrderView) -> Self {
+        let &OrderView { order, account, state, expires_at, .. } = view;
+        Self { order, account, state, expires_at }
+    }
+}
+
 /// Appends an answer.
 ///
 /// # Panics
@@ -143,8 +150,7 @@ fn put_order(out: &mut Vec<u8>, head: &OrderHead, lines: impl ExactSizeIterator<
 }
 
 fn put_view(out: &mut Vec<u8>, view: &OrderView) {
-    let &OrderView { order, account, state, expires_at, ref lines } = view;
-    put_order(out, &OrderHead { order, account, state, expires_at }, lines.iter().copied());
+    put_order(out, &OrderHead::from(view), view.lines.iter().copied());
 }
 
 fn put_orders(out: &mut Vec<u8>, page: &OrderPage) {

@@ -47,12 +47,7 @@ pub fn encode_answer(out: &mut Vec<u8>, site: &Site, reply: &Reply, answer: &Ans
         Outcome::Fenced => encode_state(out, site, reply, replayed, "fenced"),
         Outcome::Done => encode_state(out, site, reply, replayed, "done"),
         Outcome::Order(view) => {
-            let head = OrderHead {
-                order: view.order,
-                account: view.account,
-                state: view.state,
-                expires_at: view.expires_at,
-            };
+            let head = view.into();
             encode_order(out, site, reply, replayed, &head, view.lines.iter().copied());
         }
         Outcome::Availability(items) => {
