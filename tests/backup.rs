@@ -180,7 +180,7 @@ fn a_damaged_backup_is_never_restored() {
     let segment = to.join("shard-000/00000000000000000002.wal");
     let restored = made.beside("restored");
     let faults: [(&str, &dyn Fn()); 5] = [
-        ("00000000000000000002.wal", &|| flip_at(&segment, 3 * 4096 + 70)),
+        ("its size or checksum differs", &|| flip_at(&segment, 3 * 4096 + 70)),
         ("00000000000000000002.wal", &|| {
             fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(9000).unwrap();
         }),

@@ -238,7 +238,9 @@ fn failed(error: &ServerError) -> Failed {
             DataDirError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::IO) => {
                 ExitCode::CannotRead
             }
-            DataDirError::Absent { .. } | DataDirError::Io { .. } => ExitCode::Configuration,
+            DataDirError::Absent { .. } | DataDirError::Unmade { .. } | DataDirError::Io { .. } => {
+                ExitCode::Configuration
+            }
         },
         ServerError::Log(error) => ExitCode::of_log(error),
         ServerError::NeedsKeys { .. } | ServerError::NoSuchCpu { .. } | ServerError::Cors(_) => {
@@ -249,7 +251,9 @@ fn failed(error: &ServerError) -> Failed {
         }
         ServerError::Listen { .. } | ServerError::AdminSocket { .. } => ExitCode::CannotListen,
         ServerError::Prepare { .. } if is_disk_full(error) => ExitCode::NoRoom,
-        ServerError::LogWrite { .. } | ServerError::Prepare { .. } => ExitCode::DiskFailed,
+        ServerError::LogWrite { .. }
+        | ServerError::Prepare { .. }
+        | ServerError::SyncDirectory { .. } => ExitCode::DiskFailed,
         ServerError::Ring(_) | ServerError::System { .. } => ExitCode::Failure,
     };
     match (code, error) {

@@ -357,9 +357,14 @@ async fn prepare(state: &State, segment: Segment) -> io::Result<File> {
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
-    std::fs::rename(&temporary, &path)?;
     let directory = Directory::open(&log.directory).await?;
-    directory.sync().await?;
+    std::fs::rename(&temporary, &path)?;
+    if let Err(error) = directory.sync().await {
+        // Never tried again: after a failed sync nobody knows whether the segment has its name on
+        // the disk, and without it what is written to it would be lost.
+        let (path, source) = (log.directory.clone(), error.into());
+        (state.fatal)(&ServerError::SyncDirectory { path, source });
+    }
     directory.close().await?;
     open_direct(&path, log.sync)
 }

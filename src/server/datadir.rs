@@ -65,6 +65,15 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
+    /// It was never made in whole.
+    #[error(
+        "{path}: its creation was cut short, before anything could be stored in it; start the \
+         server, which makes it anew"
+    )]
+    Unmade {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A later version made it.
     #[error("{path}: written by a later version (format {format}); run that version")]
     NewerFormat {
@@ -206,10 +215,20 @@ pub fn inspect(path: &Path) -> Result<Found, DataDirError> {
     }
 }
 
-/// The log id of each shard, as the manifest says: for tools that only read, and that take no
-/// lock. `None` where there is no manifest.
-pub fn log_ids(path: &Path) -> Result<Option<Vec<u64>>, DataDirError> {
-    read_manifest(path)?.map(|manifest| parse_log_ids(path, &manifest)).transpose()
+/// The log id and the directory of each shard, as the manifest says: for tools that only read, and
+/// that take no lock. A shard whose move into place was cut short is found where it still lies.
+/// `None` where there is no manifest.
+pub fn logs(path: &Path) -> Result<Option<Vec<(u64, PathBuf)>>, DataDirError> {
+    let Some(manifest) = read_manifest(path)? else { return Ok(None) };
+    refuse_unmade(path, &manifest)?;
+    let new = path.join(NEW_SHARDS);
+    let is_moving = manifest.state == ManifestState::Moving;
+    let place = |(shard, id)| {
+        let unmoved = shard_directory(&new, ShardIndex(shard));
+        let is_unmoved = is_moving && unmoved.exists();
+        (id, if is_unmoved { unmoved } else { shard_directory(path, ShardIndex(shard)) })
+    };
+    Ok(Some((0..).zip(parse_log_ids(path, &manifest)?).map(place).collect()))
 }
 
 /// Makes a data directory of logs that lie there already, durably: the last step of a restore.
@@ -295,6 +314,7 @@ impl DataDir {
     fn locked(path: &Path) -> Result<Self, DataDirError> {
         let lock = lock(path)?;
         let manifest = read_manifest(path)?.ok_or(DataDirError::Absent { path: path.into() })?;
+        refuse_unmade(path, &manifest)?;
         Self::from_manifest(path, manifest, lock)
     }
 
@@ -378,6 +398,14 @@ impl DataDir {
     #[must_use]
     pub fn shard_directory(&self, shard: ShardIndex) -> PathBuf {
         shard_directory(&self.path, shard)
+    }
+}
+
+/// A tool has nothing to do with what only the next start makes.
+fn refuse_unmade(path: &Path, manifest: &Manifest) -> Result<(), DataDirError> {
+    match manifest.state {
+        ManifestState::Creating => Err(DataDirError::Unmade { path: path.into() }),
+        ManifestState::Moving | ManifestState::Ready => Ok(()),
     }
 }
 
@@ -614,6 +642,9 @@ mod tests {
             Err(io::Error::from(io::ErrorKind::StorageFull))
         });
         assert!(matches!(cut, Err(DataDirError::Io { .. })));
+        assert!(matches!(logs(directory.path()), Err(DataDirError::Unmade { .. })));
+        let tool = DataDir::open_existing(directory.path());
+        assert!(matches!(tool, Err(DataDirError::Unmade { .. })));
         open(directory.path(), ONE).expect("it is made now");
         assert!(directory.path().join("shard-000/log").exists());
     }
@@ -674,6 +705,12 @@ mod tests {
             ];
             for step in &steps[..done] {
                 step().expect("as moving does it");
+            }
+            // Who only looks sees the new shards already, wherever they lie.
+            let seen = logs(path).expect("it is ours").expect("there is a manifest");
+            for (id, directory) in seen {
+                let lies = fs::read(directory.join("log")).expect("a log");
+                assert_eq!(lies, id.to_le_bytes(), "{done} steps were done");
             }
             let opened = DataDir::open_existing(path).expect("it is finished");
             assert_eq!((&opened.log_ids, ids(path, 2)), (&new.log_ids, new.log_ids.clone()));

@@ -105,6 +105,18 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The name of a new segment may not be on the disk.
+    #[error(
+        "{path}: syncing the directory of a log failed: {source}. The server stops here, because \
+         nobody knows what the disk has kept; what was answered is safe. Check the disk (dmesg, \
+         smartctl), and start again"
+    )]
+    SyncDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The log needs a segment that cannot be prepared.
     #[error(
         "{path}: shard {shard} has used up its log's room, and the next segment cannot be made: \

@@ -21,6 +21,7 @@ use crate::model::TimeMs;
 use crate::runtime::file::{close_to_others, create_private_dir};
 use crate::runtime::{Clock, SystemClock};
 use crate::server::datadir::{DataDirError, RESTORE_UNFINISHED};
+use crate::wal::snapshot::SnapshotFile;
 use crate::wal::{
     Bounded, FileStorage, Identity, LogStart, LogStorage, Recovered, SegmentIndex, recover_from,
     segment_path,
@@ -241,15 +242,7 @@ fn copy_shard(
         let wanted = SegmentEntry { index, bytes, used, crc32: 0 };
         entry.segments.push(copy_segment(args, log, known, wanted, &into, &mut facts)?);
     }
-    for snapshot in &readable.snapshots {
-        let (lsn, bytes) = (snapshot.file.lsn.0, snapshot.file.bytes);
-        let known = old.and_then(|old| old.snapshots.iter().find(|known| known.lsn == lsn));
-        let crc32 = copy_file(&snapshot.file.path, &into, (bytes, bytes), known.map(|k| k.crc32))
-            .map_err(|error| copy_failed(&snapshot.file.path, &error))?;
-        facts.count(&crc32, bytes);
-        entry.snapshots.push(SnapshotEntry { lsn, bytes, crc32: crc32.value() });
-    }
-    entry.snapshots.sort_by_key(|snapshot| snapshot.lsn);
+    entry.snapshots = copy_snapshots(&readable, old, &into, &mut facts)?;
     if let Some(old) = old {
         keep_retired(args, &mut entry, old, &mut facts);
     }
@@ -330,6 +323,36 @@ fn copy_segment(
     let crc32 = copied.map_err(|error| copy_failed(&source, &error))?;
     facts.count(&crc32, wanted.used);
     Ok(SegmentEntry { crc32: crc32.value(), ..wanted })
+}
+
+/// Copies the snapshots, the oldest first. One that the server retired meanwhile is left out, where
+/// the backup does not need it.
+fn copy_snapshots(
+    readable: &Readable,
+    old: Option<&ShardEntry>,
+    into: &Path,
+    facts: &mut ShardFacts,
+) -> Result<Vec<SnapshotEntry>, Failed> {
+    let mut entries = Vec::new();
+    let mut retired = None;
+    for SnapshotFile { lsn, path, bytes } in readable.snapshots.iter().map(|known| &known.file) {
+        let known = old.and_then(|old| old.snapshots.iter().find(|known| known.lsn == lsn.0));
+        match copy_file(path, into, (*bytes, *bytes), known.map(|known| known.crc32)) {
+            Ok(copied) => {
+                facts.count(&copied, *bytes);
+                entries.push(SnapshotEntry { lsn: lsn.0, bytes: *bytes, crc32: copied.value() });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                retired = Some(copy_failed(path, &error));
+            }
+            Err(error) => return Err(copy_failed(path, &error)),
+        }
+    }
+    if let Some(retired) = retired.filter(|_| readable.start.is_some() && entries.is_empty()) {
+        return Err(retired);
+    }
+    entries.sort_by_key(|entry| entry.lsn);
+    Ok(entries)
 }
 
 /// What became of a file, and its checksum.

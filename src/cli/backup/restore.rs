@@ -330,7 +330,10 @@ impl Target {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        let _ = fs::remove_file(self.dir.join(MARKER));
+        // The marker goes last: it says that what is here may go.
+        for name in ["MANIFEST.tmp", MARKER] {
+            let _ = fs::remove_file(self.dir.join(name));
+        }
     }
 
     /// Leaves nothing of a restore that failed.

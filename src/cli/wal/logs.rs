@@ -8,10 +8,9 @@ use super::super::Failed;
 use super::super::exit::ExitCode;
 use super::failed;
 use crate::model::ShardIndex;
-use crate::server::datadir::{DataDirError, is_in_use, log_ids};
+use crate::server::datadir::{DataDirError, is_in_use, logs};
 use crate::wal::{
-    FileStorage, Identity, LogId, LogStorage, SegmentHeader, WalError, segment_header, shard_dir,
-    shard_dirs,
+    FileStorage, Identity, LogId, LogStorage, SegmentHeader, WalError, segment_header, shard_dirs,
 };
 
 /// The logs of a directory.
@@ -38,8 +37,8 @@ impl Logs {
     /// Finds the logs of `dir`, or that of one shard alone. Changes nothing and takes no lock.
     pub(in crate::cli) fn find(dir: &Path, only: Option<u16>) -> Result<Self, Failed> {
         let is_in_use = is_in_use(dir);
-        let mut shards = match log_ids(dir) {
-            Ok(Some(ids)) => named(dir, &ids)?,
+        let mut shards = match logs(dir) {
+            Ok(Some(logs)) => named(dir, logs)?,
             // A manifest that is not there, or not readable, is no reason to show nothing.
             Ok(None) | Err(DataDirError::BadManifest { .. }) => lying(dir)?,
             Err(error) => return Err(refused(&error)),
@@ -62,8 +61,10 @@ impl ShardLog {
     /// shards.
     pub(in crate::cli) fn is_replaced(&self, dir: &Path) -> bool {
         let Some(identity) = self.identity else { return false };
-        let ids = log_ids(dir).ok().flatten();
-        ids.is_some_and(|ids| ids.get(usize::from(self.shard.0)) != Some(&identity.log.0))
+        let logs = logs(dir).ok().flatten();
+        logs.is_some_and(|logs| {
+            logs.get(usize::from(self.shard.0)).is_none_or(|(id, _)| *id != identity.log.0)
+        })
     }
 
     /// Whose log it is, as its first segment says.
@@ -87,21 +88,20 @@ pub(in crate::cli) fn refused(error: &DataDirError) -> Failed {
             ExitCode::DamagedLog
         }
         DataDirError::Io { path, source, .. } => return super::system(path, source, error),
-        DataDirError::Absent { .. } => ExitCode::Configuration,
+        DataDirError::Absent { .. } | DataDirError::Unmade { .. } => ExitCode::Configuration,
     };
     Failed::new(code, error)
 }
 
-fn named(dir: &Path, ids: &[u64]) -> Result<Vec<ShardLog>, Failed> {
-    let shards = u16::try_from(ids.len()).ok().and_then(NonZeroU16::new);
+fn named(dir: &Path, logs: Vec<(u64, PathBuf)>) -> Result<Vec<ShardLog>, Failed> {
+    let shards = u16::try_from(logs.len()).ok().and_then(NonZeroU16::new);
     let shards = shards.ok_or_else(|| {
-        let message = format!("{}: the MANIFEST names {} logs", dir.display(), ids.len());
+        let message = format!("{}: the MANIFEST names {} logs", dir.display(), logs.len());
         Failed::new(ExitCode::DamagedLog, message)
     })?;
-    let logs = (0..).zip(ids).map(|(index, &id)| {
+    let logs = (0..).zip(logs).map(|(index, (id, dir))| {
         let shard = ShardIndex(index);
-        let identity = Some(Identity { log: LogId(id), shard, shards });
-        ShardLog { shard, dir: shard_dir(dir, shard), identity }
+        ShardLog { shard, dir, identity: Some(Identity { log: LogId(id), shard, shards }) }
     });
     Ok(logs.collect())
 }

@@ -230,8 +230,12 @@ fn verify(
 }
 
 fn rename(temporary: &Path, path: &Path, directory: &Path) -> Result<(), BuildError> {
-    let renamed = fs::rename(temporary, path).and_then(|()| File::open(directory)?.sync_all());
-    renamed.map_err(failed(path, "name a snapshot"))
+    let sync = || File::open(directory)?.sync_all();
+    let named = fs::rename(temporary, path).and_then(|()| {
+        // One whose name may not be on the disk must not become the base of the next.
+        sync().inspect_err(|_| drop(fs::remove_file(path)))
+    });
+    named.map_err(failed(path, "name a snapshot"))
 }
 
 fn failed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> BuildError {
