@@ -59,9 +59,10 @@ fn system(path: &Path, doing: impl Display, source: &io::Error, way_out: &str) -
 /// Whether a path, which need not be there yet, is `dir` or lies in it.
 fn is_inside(path: &Path, dir: &Path) -> bool {
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    let there = path.ancestors().find_map(|ancestor| match ancestor.as_os_str().is_empty() {
-        true => Path::new(".").canonicalize().ok(),
-        false => ancestor.canonicalize().ok(),
+    let there = path.ancestors().find_map(|ancestor| {
+        let is_here = ancestor.as_os_str().is_empty();
+        let ancestor = if is_here { Path::new(".") } else { ancestor };
+        ancestor.canonicalize().ok()
     });
     there.is_some_and(|there| there.starts_with(&dir))
 }
