@@ -61,7 +61,8 @@ fn is_inside(path: &Path, dir: &Path) -> bool {
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let there = path.ancestors().find_map(|ancestor| {
         let is_here = ancestor.as_os_str().is_empty();
-        if is_here { Path::new(".") } else { ancestor }.canonicalize().ok()
+        let ancestor = if is_here { Path::new(".") } else { ancestor };
+        ancestor.canonicalize().ok()
     });
     there.is_some_and(|there| there.starts_with(&dir))
 }

@@ -196,8 +196,8 @@ impl Rules {
         !matches!(self.retention, Retention::Keep)
     }
 
-    /// What a snapshot leaves free on its disk. Where that has no room for one more segment, the log
-    /// counts on none of it, and what makes room takes what there is.
+    /// What a snapshot leaves free on its disk. Where that has no room for one more segment, the
+    /// log counts on none of it, and what makes room takes what there is.
     fn spare_bytes(&self, directory: &Path) -> u64 {
         let space = LogSpace::of(directory, self.shards, self.segment_bytes);
         let is_full = space.is_ok_and(|space| space.segments() == 0);
