@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A crash lets any [pieces](crate::tear) of the write in flight reach the disk and no others, and
-//! takes back any of writes that were not made durable. Flips, misdirected writes and mixed-up files
-//! go to `actual` alone, so that what recovery makes of them can be judged, and the honest disk
-//! put back in the way in which an operator puts a backup back.
+//! takes back any of writes that were not made durable. Flips, misdirected writes and mixed-up
+//! files go to `actual` alone, so that what recovery makes of them can be judged, and the honest
+//! disk put back in the way in which an operator puts a backup back.
 //!
 //! No fault here takes the last completed frame away in a way that no log could notice: it is
 //! the one frame without a later one to miss it.
@@ -67,6 +67,8 @@ pub struct Disk {
     snapshots: Vec<Stored>,
     /// The places before this one were retired: their segments are gone.
     first: usize,
+    /// A start from the newest snapshot, also from one that is being made, reads from here on.
+    read_from: SegmentIndex,
     flying: Option<(Position, Vec<u8>)>,
     unsynced: Vec<(Position, Vec<u8>)>,
     /// The last completed frame: where, and how long.
@@ -104,6 +106,7 @@ impl Disk {
             mixed: None,
             snapshots: Vec::new(),
             first,
+            read_from: SegmentIndex(first as u64 + 1),
             flying: None,
             unsynced: Vec::new(),
             last: None,
@@ -149,7 +152,8 @@ impl Disk {
 
     /// The write ends well, so the disk says, and went to another place: over what was written
     /// earlier, or over the header of the next segment. Where it is damaged already, or there is
-    /// no such place, it goes where it should.
+    /// no such place, it goes where it should. Where no start looks any more it does not go: if
+    /// it were the last frame, no log could miss it.
     pub fn finish_elsewhere(&mut self, random: &mut Random) {
         let (position, bytes) = self.flying.take().expect("a write is in flight");
         let target = self.wrong_place(position, bytes.len(), random);
@@ -171,7 +175,7 @@ impl Disk {
         if random.chance(100) && next.0 <= self.honest.len() as u64 {
             return Position { segment: next, offset: 0 };
         }
-        let segment = SegmentIndex(random.between(self.first as u64 + 1, right.segment.0));
+        let segment = SegmentIndex(random.between(self.read_from.0, right.segment.0));
         let end = if segment == right.segment { right.offset } else { self.segment_bytes };
         let last = end.min(self.segment_bytes - len as u64) / BLOCK_BYTES as u64;
         let offset = random.between(0, last) * BLOCK_BYTES as u64;
@@ -315,6 +319,11 @@ impl Disk {
 
     pub fn snapshots(&self) -> &[Stored] {
         &self.snapshots
+    }
+
+    /// A snapshot is begun that covers all before this segment.
+    pub fn begin_snapshot(&mut self, position: SegmentIndex) {
+        self.read_from = self.read_from.max(position);
     }
 
     /// A snapshot gets its name.

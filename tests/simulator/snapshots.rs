@@ -41,6 +41,7 @@ impl World {
             let stored = self.disks[shard].snapshots().iter().map(|stored| stored.header);
             stored.rev().find(|header| header.log_start() == start)
         });
+        self.disks[shard].begin_snapshot(sealed.next());
         let unnamed = Some(self.make_snapshot(shard, sealed, engine, start));
         self.builds[shard] = Some(Build { unnamed, base });
         self.build_on(shard);
