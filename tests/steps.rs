@@ -418,7 +418,8 @@ fn identity(dir: &Path) -> Identity {
     log_identity(&storage).expect("it has a first segment")
 }
 
-/// What a child of [`snapshots_and_what_they_cover`] does: snapshots of one segment after the other.
+/// What a child of [`snapshots_and_what_they_cover`] does: a snapshot behind each of the first
+/// segments.
 #[test]
 #[ignore = "is run by another test"]
 fn making_snapshots() {
@@ -451,7 +452,7 @@ fn snapshots_and_what_they_cover() {
     let truth = parts_of(&plain.join("shard-000"), "at first");
     let archive = made.beside("archive");
     fs::create_dir(&archive).expect("a directory");
-    let make = |home: &Path| {
+    let run = |home: &Path| {
         let mut child = Command::new(env::current_exe().expect("the path of this program"));
         child.args(["--exact", "making_snapshots", "--ignored", "--test-threads=1"]);
         child.env(WORK, home);
@@ -465,7 +466,7 @@ fn snapshots_and_what_they_cover() {
     for is_archived in [false, true] {
         let fixtures = [(&*made.path(), "data"), (&*archive, "archive")];
         let fixtures = if is_archived { &fixtures[..] } else { &fixtures[..1] };
-        let steps = every_step(fixtures, make, |home, is_done, place| {
+        let steps = every_step(fixtures, run, |home, is_done, place| {
             let dir = home.join("data/shard-000");
             let sound = snapshots(&dir).expect("it lists").len();
             assert!(!is_done || sound == 2 && !segments(&dir).contains(&3), "{place}");
