@@ -158,12 +158,15 @@ fn a_restore_goes_back_to_a_record_or_a_time() {
         assert_serves_and_is_clean(&restored, 2);
         fs::remove_dir_all(&restored).expect("it is removed");
     }
-    let time = TIME + 4500;
-    let facts = restore(&to, &restored, &["--to-time", &time.to_string()]).succeeds().json();
-    assert_eq!(sum(&facts, "left_out"), 2 * 45);
-    let shown = records(&restored);
-    assert!(shown.iter().all(|record| record["time_ms"].as_u64() <= Some(time)));
-    assert_eq!(shown.len(), 30);
+    // Before a frame, at its very time, and behind it.
+    for (time, kept) in [(TIME + 3999, 24), (TIME + 4000, 30), (TIME + 4500, 30)] {
+        let facts = restore(&to, &restored, &["--to-time", &time.to_string()]).succeeds().json();
+        assert_eq!(sum(&facts, "left_out"), 120 - kept);
+        let shown = records(&restored);
+        assert!(shown.iter().all(|record| record["time_ms"].as_u64() <= Some(time)));
+        assert_eq!(shown.len() as u64, kept);
+        fs::remove_dir_all(&restored).expect("it is removed");
+    }
     let again = made.beside("again");
     restore(&to, &again, &["--to-lsn", "0:61"]).fails(ExitCode::Usage, &["from 0 to 60"]);
     restore(&to, &again, &["--to-lsn", "2:1"]).fails(ExitCode::Usage, &["no shard 2"]);

@@ -286,6 +286,40 @@ fn a_backup_keeps_what_the_server_retires() {
 }
 
 #[test]
+fn a_backup_drops_what_it_has_before_a_gap() {
+    let made = with_snapshots();
+    let to = made.beside("backup");
+    // What an early run copied: a part of the first segment.
+    let early = Made::new(1, 5);
+    boxoffice(&[&"backup", &early.path(), &"--to", &to]).succeeds();
+    // The rest of it came, and was retired, before the next run.
+    fs::remove_file(made.segment(0, 1)).expect("it is retired");
+    let facts = boxoffice(&[&"backup", &made.path(), &"--to", &to, &"--json"]).succeeds().json();
+    assert_eq!(facts["shards"][0]["dropped_files"], 1);
+    boxoffice(&[&"restore", &to, &"--verify"]).succeeds();
+    assert_eq!(lsns(&to), (22..=60).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_restore_that_the_audit_finds_fault_with_is_none() {
+    let made = Made::new(1, 20);
+    // Sound byte by byte, and not what the log says.
+    made.snapshot(0, 8, |part| {
+        if let Part::Sale(sale) = part {
+            sale.terms.hold_ttl.0 += 1000;
+        }
+    });
+    let (to, restored) = (made.beside("backup"), made.beside("restored"));
+    boxoffice(&[&"backup", &made.path(), &"--to", &to]).succeeds();
+    let differs = ["audit", "snapshot_differs"];
+    boxoffice(&[&"restore", &to, &"--verify"]).fails(ExitCode::Violation, &differs);
+    boxoffice(&[&"restore", &to, &"--to", &restored, &"--verify"])
+        .fails(ExitCode::Violation, &differs);
+    assert!(!restored.exists(), "nothing is half restored");
+    boxoffice(&[&"restore", &to, &"--to", &restored]).succeeds();
+}
+
+#[test]
 fn a_tally_must_have_something_behind_it() {
     let made = Made::new(1, 20);
     // The rows are counted in the sale's part, and lie between the accounts and the orders.

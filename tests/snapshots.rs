@@ -220,6 +220,16 @@ fn a_damaged_snapshot_is_passed_over() {
 }
 
 #[test]
+fn a_snapshot_under_the_name_of_another_is_passed_over() {
+    let dir = temporary_dir();
+    let mut log = Log::new(dir.path());
+    log.build_all(4, &Retention::Keep);
+    let [newest, older] = &log.snapshots()[..] else { panic!("two snapshots are kept") };
+    fs::rename(&older.path, &newest.path).expect("it is renamed");
+    assert_eq!(log.assert_restores().0, Lsn(0));
+}
+
+#[test]
 fn a_snapshot_of_another_log_is_passed_over() {
     let (dir, other) = (temporary_dir(), temporary_dir());
     let mut log = Log::new(dir.path());
@@ -267,6 +277,13 @@ fn two_snapshots_stay_and_segments_go_as_the_setting_says() {
     log.build_all(6, &Retention::Keep);
     assert_eq!(log.segments(), [1, 2, 3, 4, 5, 6]);
     assert_eq!(log.snapshots().len(), 2);
+
+    let dir = temporary_dir();
+    let mut log = Log::new(dir.path());
+    log.build_all(2, &Retention::Delete);
+    assert_eq!(log.segments(), [1, 2], "one snapshot alone is not to be relied on");
+    damage(&log.snapshots()[0].path);
+    assert_eq!(log.assert_restores().0, Lsn(0));
 
     let dir = temporary_dir();
     let mut log = Log::new(dir.path());

@@ -7,6 +7,8 @@
 //! before, or the one behind, or one from which the same command goes on; and what the program
 //! said that it had done must be done.
 //!
+//! A snapshot that does not read back as it was written counts for nothing either.
+//!
 //! strace kills at the call. Where no file system can be mounted there are only kills, and that is
 //! said.
 
@@ -30,11 +32,11 @@ use std::process::Command;
 use boxoffice::cli::exit::ExitCode;
 use boxoffice::control::snapshots::{Build, Pace, build, retire};
 use boxoffice::model::snapshot::Part;
-use boxoffice::model::{OrderNumber, OrderView, SaleId, SaleStats};
+use boxoffice::model::{Lsn, OrderNumber, OrderView, SaleId, SaleStats, ShardIndex, TimeMs};
 use boxoffice::server::config::Retention;
 use boxoffice::server::restore::restore;
-use boxoffice::wal::snapshot::snapshots;
-use boxoffice::wal::{FileStorage, Identity, LogStorage, SegmentIndex, log_identity};
+use boxoffice::wal::snapshot::{open_snapshot, snapshot_preparation, snapshots};
+use boxoffice::wal::{FileStorage, Identity, LogStorage, SegmentIndex, log_identity, shard_dir};
 use disk::Disk;
 use made_dir::Made;
 use peer::Peer;
@@ -228,6 +230,12 @@ fn another_number_of_shards() {
         succeeds(&[&"audit", &dir], place);
         let server = Server::start_on(&dir, serve(&dir, 3));
         assert_eq!(see(&server, &sales), expected, "{place}");
+        for shard in (0..3).map(ShardIndex) {
+            // Time does not go back: each shard goes on behind the last record of all.
+            let file = snapshots(&shard_dir(&dir, shard)).expect("it lists").remove(0);
+            let header = *open_snapshot(&file, |file| file).expect("a snapshot").header();
+            assert_eq!(header.last_time, TimeMs(made_dir::TIME + 19_000), "{place}");
+        }
     };
     let steps =
         every_step(&[(&stays, "data")], |home| serve(&home.join("data"), 3).command(), check);
@@ -328,6 +336,46 @@ fn a_backup() {
     assert!(steps > 20, "{steps}");
 }
 
+/// The command, with an end of this file where it is read the first time.
+fn reading_short(command: &Command, file: &Path) -> Command {
+    let mut traced = Command::new("strace");
+    traced.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=read", "-P"]).arg(file);
+    traced.args(["-e", "inject=read:retval=0:when=1"]);
+    traced.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        traced.env(name, value.unwrap_or_default());
+    }
+    traced
+}
+
+/// What a disk gives back otherwise than it was given counts for nothing.
+#[test]
+#[ignore = "needs strace"]
+fn snapshots_that_read_back_wrong() {
+    let made = Made::new(1, 40);
+    let dir = made.shard_dir(0);
+    let file = |lsn| snapshot_preparation(&dir, Lsn(lsn));
+    let mut child = Command::new(env::current_exe().expect("the path of this program"));
+    child.args(["--exact", "making_snapshots", "--ignored", "--nocapture"]);
+    child.env(WORK, made.path().parent().expect("it lies in a directory"));
+    let said = first_words(reading_short(&child, &file(42)));
+    assert!(said.stderr.contains("ReadsBackWrong"), "{said:?}");
+    let left: Vec<u64> =
+        snapshots(&dir).expect("it lists").iter().map(|known| known.lsn.0).collect();
+    assert_eq!(left, [21], "the one before it stays");
+    assert!(!file(42).exists());
+
+    let made = Made::new(2, 20);
+    let new = made.path().join("shards.new/shard-000");
+    let serve = Serve::on(&made.path()).with_shards(3).with("--retention", "delete");
+    let said = first_words(reading_short(&serve.command(), &snapshot_preparation(&new, Lsn(60))));
+    let is_refused = said.code == Some(i32::from(ExitCode::Failure.number()));
+    assert!(is_refused && said.stderr.contains("reads back wrong"), "{said:?}");
+    assert!(!made.path().join("shards.new").exists(), "what was begun is thrown away");
+    boxoffice(&[&"wal", &"verify", &made.path()]).succeeds();
+    assert_eq!(lsns(&made.path(), "").len(), 120);
+}
+
 #[test]
 #[ignore = "needs strace"]
 fn a_snapshot_that_is_retired_beside_a_backup() {
@@ -370,7 +418,8 @@ fn identity(dir: &Path) -> Identity {
     log_identity(&storage).expect("it has a first segment")
 }
 
-/// What a child of [`snapshots_and_what_they_cover`] does: snapshots of one segment after the other.
+/// What a child of [`snapshots_and_what_they_cover`] does: a snapshot behind each of the first
+/// segments.
 #[test]
 #[ignore = "is run by another test"]
 fn making_snapshots() {
@@ -403,7 +452,7 @@ fn snapshots_and_what_they_cover() {
     let truth = parts_of(&plain.join("shard-000"), "at first");
     let archive = made.beside("archive");
     fs::create_dir(&archive).expect("a directory");
-    let make = |home: &Path| {
+    let run = |home: &Path| {
         let mut child = Command::new(env::current_exe().expect("the path of this program"));
         child.args(["--exact", "making_snapshots", "--ignored", "--test-threads=1"]);
         child.env(WORK, home);
@@ -417,11 +466,14 @@ fn snapshots_and_what_they_cover() {
     for is_archived in [false, true] {
         let fixtures = [(&*made.path(), "data"), (&*archive, "archive")];
         let fixtures = if is_archived { &fixtures[..] } else { &fixtures[..1] };
-        let steps = every_step(fixtures, make, |home, is_done, place| {
+        let steps = every_step(fixtures, run, |home, is_done, place| {
             let dir = home.join("data/shard-000");
             let sound = snapshots(&dir).expect("it lists").len();
             assert!(!is_done || sound == 2 && !segments(&dir).contains(&3), "{place}");
             assert_eq!(parts_of(&dir, place), truth, "{place}");
+            let left = segments(&dir);
+            let first = left.first().copied().expect("there are segments");
+            assert!(left.into_iter().eq(first..=6), "{place}: there is a gap");
             // The older snapshot is enough as well.
             if let [newest, _, ..] = &snapshots(&dir).expect("it lists")[..] {
                 fs::write(&newest.path, "damaged").expect("it is written");

@@ -233,3 +233,47 @@ impl Display for End {
         write!(f, "shard {}: {} records shown", self.shard, self.shown)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::{Expired, Held, RecordLines};
+    use crate::model::{BodyDigest, Lsn, RequestId, TimeMs};
+    use crate::wal::{Position, SegmentIndex};
+
+    const SALE: SaleId = SaleId(7);
+
+    fn held(account: u128, order: u32) -> Record {
+        let (account, request) = (AccountId(account), RequestId(1));
+        let origin = Origin { sale: SALE, account, request, digest: BodyDigest(0) };
+        let (order, expires_at) = (OrderNumber(order), TimeMs(1));
+        Record::Held(Held { origin, order, expires_at, lines: RecordLines::new() })
+    }
+
+    #[test]
+    fn an_expiry_is_shown_with_the_account_of_its_order() {
+        let expired = |order| Record::Expired(Expired { sale: SALE, order: OrderNumber(order) });
+        let records = [held(1, 1), held(2, 2), expired(1), expired(2)];
+        let filter = Filter {
+            sale: None,
+            order: None,
+            account: Some(AccountId(2)),
+            from_lsn: Some(3),
+            to_lsn: None,
+            from_time: None,
+            to_time: None,
+        };
+        let mut selection = Selection { filter: &filter, orders: HashSet::new() };
+        let position = Position { segment: SegmentIndex::FIRST, offset: 4096 };
+        let (time, frame) = (TimeMs(1), position);
+        let taken: Vec<u64> = (1..)
+            .map(Lsn)
+            .zip(&records)
+            .filter(|(lsn, record)| {
+                selection.takes(&Entry { lsn: *lsn, time, position, frame, record })
+            })
+            .map(|(lsn, _)| lsn.0)
+            .collect();
+        assert_eq!(taken, [4], "its hold came before what was asked for");
+    }
+}
