@@ -13,6 +13,8 @@
 //! number of shards changes it goes by `moving`: from that rename on the new shards count, and
 //! whoever opens the directory finishes what moving them into place was cut short.
 
+mod error;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::num::NonZeroU16;
@@ -21,6 +23,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use self::error::BACKUP_LIST;
+pub use self::error::{DataDirError, RESTORE_UNFINISHED};
 use super::restore::random;
 use crate::model::ShardIndex;
 use crate::runtime::file::create_private_dir;
@@ -30,123 +34,6 @@ const FORMAT: u32 = 1;
 
 /// What may lie in a directory that is about to become a data directory.
 const IGNORED_NAMES: [&str; 4] = ["LOCK", "MANIFEST.tmp", "lost+found", ".gitignore"];
-
-/// What a backup has in the place of a manifest.
-const BACKUP_LIST: &str = "BACKUP.json";
-
-/// Why a data directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DataDirError {
-    /// Another process has it.
-    #[error(
-        "{path}: in use by another instance{}; stop it first, or choose another --data-dir",
-        .owner.map_or(String::new(), |pid| format!(" (process {pid})"))
-    )]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-        /// The other process, where it said so.
-        owner: Option<u32>,
-    },
-    /// It holds other things.
-    #[error(
-        "{path}: holds {found} but no MANIFEST, so it is not a data directory; {}",
-        way_out(.path, .found)
-    )]
-    NotOurs {
-        /// The directory.
-        path: PathBuf,
-        /// Something that lies in it.
-        found: String,
-    },
-    /// There is no data directory.
-    #[error("{path}: not a data directory, it has no MANIFEST; name a data directory")]
-    Absent {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// It was never made in whole.
-    #[error(
-        "{path}: its creation was cut short, before anything could be stored in it; start the \
-         server, which makes it anew"
-    )]
-    Unmade {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A later version made it.
-    #[error("{path}: written by a later version (format {format}); run that version")]
-    NewerFormat {
-        /// The manifest.
-        path: PathBuf,
-        /// Its format.
-        format: u64,
-    },
-    /// The manifest is unreadable.
-    #[error("{path}: not a manifest ({reason}); {}", of_its_logs(.path.parent().unwrap_or(.path)))]
-    BadManifest {
-        /// The manifest.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The directory of a shard is gone.
-    #[error(
-        "{path}: the MANIFEST names this shard, and its directory is missing. Nothing was changed. \
-         Put it back; `boxoffice wal verify {}` shows each way out",
-        .path.parent().unwrap_or(.path).display()
-    )]
-    MissingShard {
-        /// The directory that should be there.
-        path: PathBuf,
-    },
-    /// The operating system refused something.
-    #[error("{path}: cannot {action}: {source}")]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl DataDirError {
-    /// Whether what was found is a part of what Boxoffice makes.
-    fn is_of_ours(&self) -> bool {
-        let Self::NotOurs { found, .. } = self else { return false };
-        [BACKUP_LIST, RESTORE_UNFINISHED].contains(&found.as_str()) || found.starts_with("shard-")
-    }
-}
-
-/// What lies in a directory that `boxoffice restore` has not finished. Nothing in it counts.
-pub const RESTORE_UNFINISHED: &str = "RESTORE-UNFINISHED";
-
-/// What to do with a directory that has no manifest, by what was found in it.
-fn way_out(path: &Path, found: &str) -> String {
-    let dir = path.display();
-    match found {
-        RESTORE_UNFINISHED => {
-            "a restore into it was cut short: run that again, or name a new directory".to_owned()
-        }
-        BACKUP_LIST => format!(
-            "it is a backup: `boxoffice restore {dir} --to NEW_DATA_DIR` makes a data directory of \
-             it"
-        ),
-        shard if shard.starts_with("shard-") => of_its_logs(path),
-        _ => "name an empty or a new directory".to_owned(),
-    }
-}
-
-/// What to do where the manifest is gone and the logs may be whole.
-fn of_its_logs(path: &Path) -> String {
-    format!(
-        "`boxoffice backup {} --to BACKUP` and `boxoffice restore BACKUP --to NEW_DATA_DIR` make a \
-         data directory of its logs, where they are whole",
-        path.display()
-    )
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
