@@ -358,12 +358,12 @@ fn snapshots_that_read_back_wrong() {
     let mut child = Command::new(env::current_exe().expect("the path of this program"));
     child.args(["--exact", "making_snapshots", "--ignored", "--nocapture"]);
     child.env(WORK, made.path().parent().expect("it lies in a directory"));
-    let said = first_words(reading_short(&child, &file(42)));
+    let said = first_words(reading_short(&child, &file(63)));
     assert!(said.stderr.contains("ReadsBackWrong"), "{said:?}");
     let left: Vec<u64> =
         snapshots(&dir).expect("it lists").iter().map(|known| known.lsn.0).collect();
     assert_eq!(left, [21], "the one before it stays");
-    assert!(!file(42).exists());
+    assert!(!file(63).exists());
 
     let made = Made::new(2, 20);
     let new = made.path().join("shards.new/shard-000");
@@ -418,8 +418,8 @@ fn identity(dir: &Path) -> Identity {
     log_identity(&storage).expect("it has a first segment")
 }
 
-/// What a child of [`snapshots_and_what_they_cover`] does: a snapshot behind each of the first
-/// segments.
+/// What a child of [`snapshots_and_what_they_cover`] does: a snapshot behind every other
+/// segment.
 #[test]
 #[ignore = "is run by another test"]
 fn making_snapshots() {
@@ -430,7 +430,7 @@ fn making_snapshots() {
         _ => Retention::Delete,
     };
     let (identity, pace) = (identity(&directory), Pace::new(1 << 40, 1 << 40));
-    for sealed in (1..=4).map(SegmentIndex) {
+    for sealed in [1, 3, 5].map(SegmentIndex) {
         let (directory, pace) = (&directory, &pace);
         let built = build(&Build { directory, identity, sealed, spare_bytes: 0, pace });
         retire(directory, identity, &built.expect("a snapshot"), &retention, pace)
