@@ -65,5 +65,19 @@ pub fn close_to_others() {
 /// Makes a directory, and those above it that are missing, for this user alone. One that is there
 /// already stays as it is.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).recursive(true).create(path)
+    create_dir(path, 0o700)
+}
+
+/// Makes a directory with this mode, and what is missing above it, with the names on the disk.
+pub fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|dir| !dir.exists()).count();
+    DirBuilder::new().mode(mode).recursive(true).create(path)?;
+    for made in path.ancestors().take(missing) {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        // One that may not be read cannot be synced alone; what is synced in it takes it along.
+        if let Ok(parent) = File::open(parent.unwrap_or(Path::new("."))) {
+            parent.sync_all()?;
+        }
+    }
+    Ok(())
 }

@@ -15,11 +15,12 @@
 
 mod error;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::num::NonZeroU16;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,10 +28,14 @@ use self::error::BACKUP_LIST;
 pub use self::error::{DataDirError, RESTORE_UNFINISHED};
 use super::restore::random;
 use crate::model::ShardIndex;
-use crate::runtime::file::create_private_dir;
+use crate::runtime::file::{create_dir, create_private_dir};
 
 /// The layout of the directory, as this version writes it.
 const FORMAT: u32 = 1;
+
+/// How often the lock is tried, and the pause behind each attempt.
+const LOCK_ATTEMPTS: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What may lie in a directory that is about to become a data directory.
 const IGNORED_NAMES: [&str; 4] = ["LOCK", "MANIFEST.tmp", "lost+found", ".gitignore"];
@@ -153,9 +158,7 @@ impl DataDir {
     ) -> Result<Self, DataDirError> {
         // Those of the socket in it may be in the server's group; the logs are the server's alone,
         // for they name accounts and payments.
-        let mut builder = DirBuilder::new();
-        builder.mode(0o750).recursive(true);
-        builder.create(path).map_err(failed(path, "create the directory"))?;
+        create_dir(path, 0o750).map_err(failed(path, "create the directory"))?;
         // Absolute from here on: not every library opens relative paths.
         let path = &path.canonicalize().map_err(failed(path, "find the directory"))?;
         let lock = lock(path)?;
@@ -402,12 +405,16 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
         .truncate(false)
         .open(&name)
         .map_err(failed(&name, "open the lock"))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            return Err(DataDirError::InUse { path: path.into(), owner: owner(&mut file) });
+    for attempt in 1.. {
+        match file.try_lock() {
+            Ok(()) => break,
+            // A tool that only looks whether the lock is free has it for a moment.
+            Err(fs::TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => sleep(LOCK_PAUSE),
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(DataDirError::InUse { path: path.into(), owner: owner(&mut file) });
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(failed(&name, "lock it")(source)),
         }
-        Err(fs::TryLockError::Error(source)) => return Err(failed(&name, "lock it")(source)),
     }
     // Over what is there and never longer: a disk that is full has room for it.
     let written = file.rewind().and_then(|()| writeln!(file, "{:<10}", std::process::id()));

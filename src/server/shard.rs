@@ -243,6 +243,7 @@ impl<C: Clock> Shard<C> {
                 // Never tried again: after a failed sync nobody knows what the disk has.
                 result.map_err(|source| self.write_failed(source))?;
                 self.service.handle_written(buffer);
+                self.report_reached();
             }
             Event::Connected { .. } => unreachable!("a server connects to nobody"),
             Event::Woken => self.ring.await_wake(self.wakeup.event()),
@@ -418,12 +419,20 @@ impl<C: Clock> Shard<C> {
             while self.segments.front().is_some_and(|(index, _)| *index != position.segment) {
                 self.segments.pop_front();
             }
-            (self.report)(Report::SegmentReached(self.index, position.segment));
         }
         let (index, file) = self.segments.front().expect("the writer's segment is open");
         assert_eq!(*index, position.segment, "segments are written in their order");
         let buffer = (write.buffer, write.frame.bytes);
         self.ring.write(file.as_fd(), LOG_TOKEN, buffer, position.offset, self.sync);
+    }
+
+    /// With its first frame durable no start goes on in the segment before any more: that one is
+    /// complete.
+    fn report_reached(&mut self) {
+        let frame = self.state.writing.expect("a write that ended was begun");
+        if frame.is_first_of_segment {
+            (self.report)(Report::SegmentReached(self.index, frame.position.segment));
+        }
     }
 
     fn write_failed(&self, source: io::Error) -> ServerError {
