@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use boxoffice::cli::exit::ExitCode;
 use boxoffice::model::SaleId;
@@ -205,6 +206,8 @@ fn a_log_whose_beginning_is_retired_all_the_time_is_clean() {
                     .map(|n| buy(intent(sale, 1 + n, n), &[(1, 1)]))
                     .collect();
                 peer.ask_all(&requests);
+                // The log does not outgrow those who read it.
+                thread::sleep(Duration::from_millis(20));
             }
         });
         // Until some were retired between the first look and the last.

@@ -1,11 +1,12 @@
 //! Threads that work in the background of others on the same CPU.
 //!
-//! Idle priority alone does not keep such a thread out of the way. It counts within the process's
+//! A low priority alone does not keep such a thread out of the way. It counts within the process's
 //! scheduling group (a service's cgroup, or a session where the kernel groups by session), while
 //! the kernel's own threads, which complete writes to the disk, are in another one and wait for
-//! their group's turn: milliseconds, with the CPU as busy as an idle thread makes it. So a thread
-//! in the background also runs in bursts: a timer interrupts it, and the handler sleeps where the
-//! thread has had its share of the CPU.
+//! their group's turn: milliseconds, with the CPU as busy as a thread in the background makes it.
+//! So it also runs in bursts: a timer interrupts it, and the handler sleeps where the thread has
+//! had its share of the CPU. Idle priority would be too low: beside a busy shard a thread of it
+//! gets nowhere, and the log grows for as long as that lasts.
 //!
 //! And what takes the kernel long is done in small pieces: see [`super::huge`] for memory.
 
@@ -15,6 +16,11 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use rustix::process::setpriority_process;
+
+/// Beside a thread that is always busy, this is a tenth of the CPU.
+const NICENESS: i32 = 10;
 
 /// How much of its CPU a thread has in a burst: what a write's completion may have to wait for.
 const BURST: Duration = Duration::from_micros(250);
@@ -32,13 +38,12 @@ thread_local! {
     static BURSTS: RefCell<Option<Bursts>> = const { RefCell::new(None) };
 }
 
-/// Makes the calling thread one of the background until it ends: it runs only where no other
-/// thread of the process wants to, in bursts, and takes its memory with patience. Threads that it
-/// starts are not, but for the priority. Where the system refuses a part of it, the thread is
-/// more in the way; that is all.
+/// Makes the calling thread one of the background until it ends: others come first, it runs in
+/// bursts, and it takes its memory with patience. Threads that it starts are not, but for the
+/// priority. Where the system refuses a part of it, the thread is more in the way; that is all.
 pub fn enter() {
     if !IS_BACKGROUND.replace(true) {
-        let _ = idle_priority();
+        let _ = setpriority_process(None, NICENESS);
         BURSTS.set(Bursts::start().ok());
     }
 }
@@ -61,14 +66,6 @@ pub fn is_here() -> bool {
 /// or has them take their time again.
 pub fn hurry(is_urgent: bool) {
     NAPS.store(!is_urgent, Ordering::Relaxed);
-}
-
-/// Lets the calling thread run only where no other thread of its scheduling group wants to: no
-/// privilege is needed.
-fn idle_priority() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the call reads the parameters, which live until it returns, and 0 is this thread.
-    checked(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) })
 }
 
 /// The calling thread runs in bursts for as long as this lives.
