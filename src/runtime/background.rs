@@ -25,8 +25,9 @@ const NICENESS: i32 = 10;
 /// How much of its CPU a thread has in a burst: what a write's completion may have to wait for.
 const BURST: Duration = Duration::from_micros(250);
 
-/// How long a thread sleeps behind each.
-const NAP: Duration = Duration::from_micros(600);
+/// How long a thread sleeps behind each: it has a seventh of an idle CPU, and a shard that is busy
+/// two thirds of the time still has some to spare.
+const NAP: Duration = Duration::from_micros(1_500);
 
 /// Whether threads in the background sleep between their bursts.
 static NAPS: AtomicBool = AtomicBool::new(true);
