@@ -1,7 +1,7 @@
 //! Power cuts under load: what was acknowledged is there, once, and nothing else is.
 //!
 //! Buyers hold, buy, confirm, release and cancel through two shards, and snapshots are made and old
-//! segments deleted as fast as the log grows, until the server is cut off in one of four ways:
+//! segments deleted as fast as the log grows, until the server is cut off in one of six ways:
 //!
 //! - `kill`: SIGKILL. The page cache survives.
 //! - `ext4`, `xfs`: the file system under the data directory is shut down (`xfs_io -x -c
@@ -10,6 +10,11 @@
 //!   a power cut. Sometimes the server is killed first.
 //! - `device`: the disk itself loses its power, and with it the cache in which it keeps what it
 //!   was not told to flush (`nbdkit` with its filter `cache`, under ext4).
+//! - `failing`: from one write to the next the disk fails them all (the device mapper's `flakey`
+//!   with `error_writes`, under ext4). The server has to end by itself, and its file system cannot
+//!   so much as close its journal.
+//! - `lying`: from one write to the next the disk forgets them all, and says that it has them
+//!   (`drop_writes`). What is answered from that moment on counts as never answered.
 //!
 //! Then it starts again, every answer that a buyer ever got is held against it, every request is
 //! sent again, and now and then the log is audited. The seed is printed and can be set; the
@@ -18,6 +23,8 @@
 //! ```sh
 //! cargo test --test cuts                                            # 20 cuts
 //! BOXOFFICE_CUTS=500 cargo test --test cuts -- --nocapture          # the long form
+//! BOXOFFICE_CUTS_OF=kill,ext4 cargo test --test cuts                # of these kinds alone
+//! tests/power-cut-uml.sh 60                                         # with a device mapper
 //! BOXOFFICE_CANARY=skip-sync cargo test --features canaries --test cuts    # must find losses
 //! ```
 //!
@@ -25,7 +32,8 @@
 //! It passes where the campaign reports a loss.
 //!
 //! The shutdown of a file system leaves what it has handed to its disk; what the disk itself may
-//! lose is for `device` to take. A kind that cannot be done here is skipped, and that is said.
+//! lose is for the others to take. A kind that cannot be done here is skipped, and that is said: the
+//! last two need a kernel with a device mapper, which the script starts in user mode.
 
 #[path = "support/buyers.rs"]
 mod buyers;
@@ -47,7 +55,7 @@ use boxoffice::canary::{Canary, planted};
 use boxoffice::cli::exit::ExitCode;
 use boxoffice::model::SaleTerms;
 use buyers::{Random, Round, SALES, STOCK, await_moment, seed, segments, setting};
-use disk::Disk;
+use disk::{Disk, Fault};
 use ledger::Ledger;
 use peer::Peer;
 use server::{Serve, Server, temporary_dir};
@@ -74,10 +82,13 @@ enum Kind {
     Ext4,
     Xfs,
     Device,
+    Failing,
+    Lying,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Kill, Self::Ext4, Self::Xfs, Self::Device];
+    const ALL: [Self; 6] =
+        [Self::Kill, Self::Ext4, Self::Xfs, Self::Device, Self::Failing, Self::Lying];
 
     /// The file system that is shut down; `Err` where none can be.
     fn disk(self) -> Result<Option<Disk>, String> {
@@ -86,7 +97,24 @@ impl Kind {
             Self::Ext4 => Disk::new(DISK_MIB).map(Some),
             Self::Xfs => Disk::with("mkfs.xfs", &["-q", "-f"], DISK_MIB).map(Some),
             Self::Device => Disk::on_caching_device(DISK_MIB).map(Some),
+            Self::Failing => Disk::on_flaky_device(Fault::Error, DISK_MIB).map(Some),
+            Self::Lying => Disk::on_flaky_device(Fault::Lie, DISK_MIB).map(Some),
         }
+    }
+
+    /// Those that are asked for by name, which then have to be possible; or all that are.
+    fn asked_for() -> Vec<Self> {
+        let Ok(names) = std::env::var("BOXOFFICE_CUTS_OF") else {
+            return Self::ALL.into_iter().filter(|kind| kind.is_possible()).collect();
+        };
+        let named = |name: &str| {
+            let kind =
+                Self::ALL.into_iter().find(|kind| format!("{kind:?}").to_lowercase() == name);
+            let kind = kind.unwrap_or_else(|| panic!("{name} is no kind of cut"));
+            assert!(kind.is_possible(), "{name} cannot be done here");
+            kind
+        };
+        names.split(',').map(named).collect()
     }
 
     /// Whether it can be done here.
@@ -109,6 +137,8 @@ struct Tally {
     acknowledged: u64,
     /// Requests that a cut left without an answer.
     unanswered: u64,
+    /// Servers that ended by themselves, since their disk failed.
+    ended: u64,
     audits: u64,
     /// Those of data directories that had snapshots.
     with_snapshots: u64,
@@ -116,15 +146,17 @@ struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [kill, ext4, xfs, device] = self.cuts;
+        let [kill, ext4, xfs, device, failing, lying] = self.cuts;
         write!(
             f,
-            "{} cuts ({kill} SIGKILL, {ext4} ext4, {xfs} xfs, {device} device), {} answers, {} \
-             acknowledged effects, {} requests without an answer, {} audits ({} with snapshots)",
-            kill + ext4 + xfs + device,
+            "{} cuts ({kill} SIGKILL, {ext4} ext4, {xfs} xfs, {device} device, {failing} failing, \
+             {lying} lying), {} answers, {} acknowledged effects, {} requests without an answer, {} \
+             servers ended by themselves, {} audits ({} with snapshots)",
+            self.cuts.iter().sum::<u64>(),
             self.answered,
             self.acknowledged,
             self.unanswered,
+            self.ended,
             self.audits,
             self.with_snapshots
         )
@@ -166,12 +198,22 @@ impl Chapter {
         let start = self.ledger.entries.len();
         let buyers = Round::start(&self.server, random, round);
         await_moment(&self.server, random, round % 2 == 1);
-        self.cut_off(random.below(4) == 0);
+        if self.kind == Kind::Lying {
+            buyers.stop_believing();
+        }
+        let is_killed_first = random.below(4) == 0;
+        self.cut_off(is_killed_first);
         self.ledger.entries.extend(buyers.end());
-        // It is over already, but where the buyers had enough before the cut.
-        let status = self.server.kill();
+        let is_cut_short = self.ledger.entries[start..].iter().any(|entry| entry.got.is_none());
+        let status = if self.kind == Kind::Failing && !is_killed_first && is_cut_short {
+            self.server.wait()
+        } else {
+            // It is over already, but where the buyers had enough before the cut.
+            self.server.kill()
+        };
         let failed = i32::from(ExitCode::DiskFailed.number());
         assert!([None, Some(failed)].contains(&status.code()), "{status}: {}", self.server.log());
+        tally.ended += u64::from(status.code() == Some(failed));
         if let Some(disk) = &mut self.disk {
             disk.mount_again()?;
         }
@@ -256,7 +298,7 @@ fn assert_loss_is_reported(kind: Kind) {
 
 #[test]
 fn what_was_acknowledged_survives_cuts() {
-    let mut kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.is_possible()).collect();
+    let mut kinds = Kind::asked_for();
     let mut tally = Tally::default();
     if planted(Canary::SkipSync) {
         // The page cache survives a kill, synced or not.
