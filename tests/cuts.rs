@@ -107,14 +107,14 @@ impl Kind {
         let Ok(names) = std::env::var("BOXOFFICE_CUTS_OF") else {
             return Self::ALL.into_iter().filter(|kind| kind.is_possible()).collect();
         };
-        let named = |name: &str| {
+        let possible = |name: &str| {
             let kind =
                 Self::ALL.into_iter().find(|kind| format!("{kind:?}").to_lowercase() == name);
             let kind = kind.unwrap_or_else(|| panic!("{name} is no kind of cut"));
             assert!(kind.is_possible(), "{name} cannot be done here");
             kind
         };
-        names.split(',').map(named).collect()
+        names.split(',').map(possible).collect()
     }
 
     /// Whether it can be done here.
