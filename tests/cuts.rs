@@ -1,7 +1,7 @@
 //! Power cuts under load: what was acknowledged is there, once, and nothing else is.
 //!
 //! Buyers hold, buy, confirm, release and cancel through two shards, and snapshots are made and old
-//! segments deleted as fast as the log grows, until the server is cut off in one of six ways:
+//! segments deleted as soon as there is a sealed one, until the server is cut off in one of six ways:
 //!
 //! - `kill`: SIGKILL. The page cache survives.
 //! - `ext4`, `xfs`: the file system under the data directory is shut down (`xfs_io -x -c
@@ -48,7 +48,9 @@ mod server;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use boxoffice::audit::audit;
 use boxoffice::canary::{Canary, planted};
@@ -65,6 +67,21 @@ const SEGMENT_BYTES: &str = "1052672";
 
 /// A snapshot with each sealed segment, so that many cuts meet one in the making.
 const SNAPSHOT_EVERY: &str = "1";
+
+/// How the names of snapshots end, when they are made and in the making.
+const FINISHED: &str = ".snap";
+const UNFINISHED: &str = ".snap.tmp";
+
+/// Of so many cuts one waits first until a snapshot begins or, in turn, until one is made.
+const AWAITS_SNAPSHOT: u64 = 3;
+
+/// How long it waits, where none is due.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Cuts on one data directory, of which some must have met snapshots.
+const CUTS_WITH_SNAPSHOTS: u64 = 15;
+
+const _: () = assert!(CUTS_WITH_SNAPSHOTS <= CUTS_OF_A_CHAPTER_MAX);
 
 /// Cuts on one data directory, at most; behind them everything is checked once more, and audited.
 const CUTS_OF_A_CHAPTER_MAX: u64 = 20;
@@ -196,6 +213,10 @@ impl Chapter {
     /// Buyers at work, the cut, the start behind it, and every answer held against it.
     fn cut(&mut self, random: &mut Random, round: u64, tally: &mut Tally) -> Result<(), String> {
         let start = self.ledger.entries.len();
+        if round.is_multiple_of(AWAITS_SNAPSHOT) {
+            let is_end = round.is_multiple_of(2 * AWAITS_SNAPSHOT);
+            self.await_snapshot(if is_end { FINISHED } else { UNFINISHED });
+        }
         let buyers = Round::start(&self.server, random, round);
         await_moment(&self.server, random, round % 2 == 1);
         if self.kind == Kind::Lying {
@@ -230,6 +251,16 @@ impl Chapter {
         self.check(start)
     }
 
+    /// Waits for another snapshot of this kind, which there will be where one is due. They are made
+    /// at leisure, in longer than most servers live here.
+    fn await_snapshot(&self, kind: &str) {
+        let before = snapshots(self.server.data_dir(), kind);
+        let deadline = Instant::now() + SNAPSHOT_PATIENCE;
+        while snapshots(self.server.data_dir(), kind) == before && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn cut_off(&mut self, is_killed_first: bool) {
         if self.disk.is_none() || is_killed_first {
             self.server.kill();
@@ -260,11 +291,17 @@ impl Chapter {
         self.server.kill();
         let report = audit(self.server.data_dir()).map_err(|error| error.to_string())?;
         tally.audits += 1;
-        let files = segments(self.server.data_dir());
-        let is_snapshot = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "snap");
-        tally.with_snapshots += u64::from(files.iter().any(is_snapshot));
+        let is_without = snapshots(self.server.data_dir(), FINISHED).is_empty();
+        tally.with_snapshots += u64::from(!is_without);
         if report.is_clean() { Ok(()) } else { Err(format!("the audit found {report:?}")) }
     }
+}
+
+/// The names of the snapshots of this kind, of all shards.
+fn snapshots(data_dir: &Path, kind: &str) -> Vec<PathBuf> {
+    let mut files = segments(data_dir);
+    files.retain(|path| path.to_string_lossy().ends_with(kind));
+    files
 }
 
 fn campaign(cuts: u64, kinds: &[Kind], tally: &mut Tally) -> Result<(), String> {
@@ -281,6 +318,9 @@ fn campaign(cuts: u64, kinds: &[Kind], tally: &mut Tally) -> Result<(), String> 
         }
         chapter.end(tally)?;
         println!("{tally}");
+        if most >= CUTS_WITH_SNAPSHOTS && tally.with_snapshots == 0 {
+            return Err("no snapshot was met".to_owned());
+        }
     }
     Ok(())
 }
