@@ -1,7 +1,8 @@
 //! Power cuts under load: what was acknowledged is there, once, and nothing else is.
 //!
 //! Buyers hold, buy, confirm, release and cancel through two shards, and snapshots are made and old
-//! segments deleted as soon as there is a sealed one, until the server is cut off in one of six ways:
+//! segments deleted as soon as there is a sealed one, until the server is cut off in one of these
+//! ways:
 //!
 //! - `kill`: SIGKILL. The page cache survives.
 //! - `ext4`, `xfs`: the file system under the data directory is shut down (`xfs_io -x -c
@@ -32,7 +33,7 @@
 //! It passes where the campaign reports a loss.
 //!
 //! The shutdown of a file system leaves what it has handed to its disk; what the disk itself may
-//! lose is for the others to take. A kind that cannot be done here is skipped, and that is said: the
+//! lose is for the others to take. A kind that cannot be done here is skipped, and that is said. The
 //! last two need a kernel with a device mapper, which the script starts in user mode.
 
 #[path = "support/buyers.rs"]
@@ -318,7 +319,7 @@ fn campaign(cuts: u64, kinds: &[Kind], tally: &mut Tally) -> Result<(), String> 
         }
         chapter.end(tally)?;
         println!("{tally}");
-        // A kernel in user mode, where the others are mostly cut, is too slow to end one.
+        // A kernel in user mode, where the others are mostly cut, may be too slow to end one.
         let is_swift = !matches!(kind, Kind::Failing | Kind::Lying);
         if most >= CUTS_WITH_SNAPSHOTS && is_swift && tally.with_snapshots == 0 {
             return Err("no snapshot was met".to_owned());

@@ -9,9 +9,9 @@
 # BOXOFFICE_CUTS_SEED and BOXOFFICE_CUTS_OF reach it. What follows the number is for `cargo test`.
 #
 # It sees this machine's files, read-only; its memory and its disk are files in /dev/shm, 4 GiB at
-# most, and its network is a loopback of its own. It is slow: no snapshot is ever done in it.
-# Debian's packages user-mode-linux, dmsetup, busybox and e2fsprogs have what it needs. It exits with
-# 77 where that is missing, as a skipped test does.
+# most, and its network is a loopback of its own. It is slow: few snapshots, if any, get done in it.
+# Debian's packages user-mode-linux, dmsetup, busybox and e2fsprogs have what it needs. It exits
+# with 77 where that is missing, as a skipped test does.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/usr/bin:/sbin:/bin"
 
