@@ -6,6 +6,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
@@ -68,6 +70,8 @@ struct Buyer {
     /// Orders of this round that are held, and that are confirmed, and have no end asked for.
     held: Vec<(SaleId, OrderNumber)>,
     confirmed: Vec<(SaleId, OrderNumber)>,
+    /// Whether answers are worth anything.
+    is_believing: Arc<AtomicBool>,
 }
 
 impl Buyer {
@@ -131,7 +135,10 @@ impl Buyer {
             // Hello was the first correlation id.
             for _ in start..self.entries.len() {
                 let Some((correlation, got)) = peer.read_answer() else { return self.entries };
-                self.note(correlation as usize - 2, got);
+                // Asked behind the answer, which is thus older than the lies if it counts.
+                if self.is_believing.load(Ordering::SeqCst) {
+                    self.note(correlation as usize - 2, got);
+                }
             }
             written.expect("every request was answered");
         }
@@ -140,25 +147,38 @@ impl Buyer {
 }
 
 /// The buyers of one round.
-pub struct Round(Vec<JoinHandle<Vec<Entry>>>);
+pub struct Round {
+    buyers: Vec<JoinHandle<Vec<Entry>>>,
+    is_believing: Arc<AtomicBool>,
+}
 
 impl Round {
     /// Sends buyers to a server. Each round has request ids of its own.
     pub fn start(server: &Server, random: &mut Random, round: u64) -> Self {
+        let is_believing = Arc::new(AtomicBool::new(true));
         let start = |account| {
             let peer = Peer::connect(server.address());
             let random = Random(random.below(u64::MAX));
             let (held, confirmed) = (vec![], vec![]);
             let round = u128::from(round);
-            let buyer = Buyer { account, round, random, entries: vec![], held, confirmed };
+            let is_believing = Arc::clone(&is_believing);
+            let entries = vec![];
+            let buyer = Buyer { account, round, random, entries, held, confirmed, is_believing };
             thread::spawn(move || buyer.run(peer))
         };
-        Self((1..=BUYERS).map(start).collect())
+        let buyers = (1..=BUYERS).map(start).collect();
+        Self { buyers, is_believing }
+    }
+
+    /// From here on the buyers take no answer for one, since the disk below is about to lie. They
+    /// buy on.
+    pub fn stop_believing(&self) {
+        self.is_believing.store(false, Ordering::SeqCst);
     }
 
     /// What the buyers know, once the server has gone or they have enough.
     pub fn end(self) -> Vec<Entry> {
-        let ended = self.0.into_iter().map(JoinHandle::join);
+        let ended = self.buyers.into_iter().map(JoinHandle::join);
         ended.flat_map(|entries| entries.expect("a buyer's own checks hold")).collect()
     }
 }

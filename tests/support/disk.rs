@@ -6,7 +6,8 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +18,15 @@ const TRIES: usize = 200;
 
 /// Runs a program of the system; `Err` is why it cannot be used here.
 pub fn run(program: &str, args: &[&str]) -> Result<(), String> {
+    said(program, args).map(drop)
+}
+
+/// What a program of the system says on its standard output.
+fn said(program: &str, args: &[&str]) -> Result<String, String> {
     match Command::new(program).args(args).output() {
-        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        }
         Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
         Err(error) => Err(format!("{program}: {error}")),
     }
@@ -38,7 +46,7 @@ pub struct Disk {
     /// Where it is mounted.
     pub mount: PathBuf,
     image: PathBuf,
-    device: Option<CachingDevice>,
+    device: Device,
     home: tempfile::TempDir,
 }
 
@@ -59,7 +67,15 @@ impl Disk {
     /// unless it is told to flush.
     pub fn on_caching_device(mebibytes: u64) -> Result<Self, String> {
         let mut disk = Self::made("mkfs.ext4", &["-q", "-F", "-m", "0"], mebibytes)?;
-        disk.device = Some(CachingDevice::start(disk.home.path(), &disk.image)?);
+        disk.device = Device::Caching(CachingDevice::start(disk.home.path(), &disk.image)?);
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// One with ext4 on a device that has this fault from its cut until it is mounted again.
+    pub fn on_flaky_device(fault: Fault, mebibytes: u64) -> Result<Self, String> {
+        let mut disk = Self::made("mkfs.ext4", &["-q", "-F", "-m", "0"], mebibytes)?;
+        disk.device = Device::Flaky(FlakyDevice::start(&disk.image, fault)?);
         disk.mount()?;
         Ok(disk)
     }
@@ -71,19 +87,20 @@ impl Disk {
         let file = File::create(&image).expect("a file can be made");
         file.set_len(mebibytes << 20).expect("a file can be sparse");
         run(mkfs, &[flags, &[text(&image)]].concat())?;
-        Ok(Self { mount, image, device: None, home })
+        Ok(Self { mount, image, device: Device::Loop, home })
     }
 
-    /// Takes its power away. A device with a cache loses that. Any other fails everything from now
-    /// on, and what was not synced is forgotten: the file systems' own model of a power cut, in
-    /// which not even their journals are flushed.
+    /// Takes its power away. A device with a cache loses that, and a flaky one has its fault. On any
+    /// other the file system fails everything from now on, and what was not synced is forgotten: the
+    /// file systems' own model of a power cut, in which not even their journals are flushed.
     pub fn cut(&mut self) -> Result<(), String> {
         match &mut self.device {
-            Some(device) => {
+            Device::Caching(device) => {
                 device.cut();
                 Ok(())
             }
-            None => run("xfs_io", &["-x", "-c", "shutdown", text(&self.mount)]),
+            Device::Flaky(device) => device.cut(),
+            Device::Loop => run("xfs_io", &["-x", "-c", "shutdown", text(&self.mount)]),
         }
     }
 
@@ -91,15 +108,23 @@ impl Disk {
     /// is about to be closed.
     pub fn mount_again(&mut self) -> Result<(), String> {
         run_patiently("umount", &[text(&self.mount)])?;
-        if self.device.take().is_some() {
-            self.device = Some(CachingDevice::start(self.home.path(), &self.image)?);
+        match &mut self.device {
+            Device::Caching(device) => {
+                *device = CachingDevice::start(self.home.path(), &self.image)?;
+            }
+            Device::Flaky(device) => device.mend()?,
+            Device::Loop => {}
         }
         self.mount()
     }
 
     fn mount(&self) -> Result<(), String> {
-        let from = self.device.as_ref().map_or(&self.image, |device| &device.file);
-        run("mount", &["-o", "loop", text(from), text(&self.mount)])
+        let on_loop = |file| run("mount", &["-o", "loop", text(file), text(&self.mount)]);
+        match &self.device {
+            Device::Loop => on_loop(&self.image),
+            Device::Caching(device) => on_loop(&device.file),
+            Device::Flaky(device) => run("mount", &[&device.path()?, text(&self.mount)]),
+        }
     }
 }
 
@@ -107,6 +132,92 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // It may never have been mounted.
         let _ = run("umount", &["--lazy", text(&self.mount)]);
+    }
+}
+
+/// What lies between a file system and the file that keeps it.
+enum Device {
+    /// A loop device, and no more.
+    Loop,
+    Caching(CachingDevice),
+    Flaky(FlakyDevice),
+}
+
+/// What a flaky device does to writes from its cut on. It can be read all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// They fail.
+    Error,
+    /// They succeed, flushes too, and are not done.
+    Lie,
+}
+
+/// A disk that turns bad from one write to the next: the device mapper's `linear`, and `flakey` in
+/// its place from the cut on.
+struct FlakyDevice {
+    name: String,
+    fault: Fault,
+    sectors: u64,
+    loop_device: String,
+}
+
+impl FlakyDevice {
+    fn start(image: &Path, fault: Fault) -> Result<Self, String> {
+        static DEVICES: AtomicUsize = AtomicUsize::new(0);
+        // Asked for first, so that no loop device is left where this cannot be done.
+        run("dmsetup", &["version"])?;
+        let number = DEVICES.fetch_add(1, Ordering::Relaxed);
+        let device = Self {
+            name: format!("boxoffice-{}-{number}", process::id()),
+            fault,
+            sectors: fs::metadata(image).expect("the image is there").len() / 512,
+            loop_device: said("losetup", &["--find", "--show", text(image)])?,
+        };
+        let name = device.name.as_str();
+        run("dmsetup", &["create", name, "--noudevsync", "--table", &device.sound()])?;
+        Ok(device)
+    }
+
+    /// The name that the kernel gave it: `/dev/mapper` has it only where udev runs.
+    fn path(&self) -> Result<String, String> {
+        let args = ["info", "--columns", "--noheadings", "-o", "blkdevname", &self.name];
+        Ok(format!("/dev/{}", said("dmsetup", &args)?))
+    }
+
+    /// The table of the device as it should be.
+    fn sound(&self) -> String {
+        format!("0 {} linear {} 0", self.sectors, self.loop_device)
+    }
+
+    fn cut(&self) -> Result<(), String> {
+        let fault = match self.fault {
+            Fault::Error => "error_writes",
+            Fault::Lie => "drop_writes",
+        };
+        // Up for no second, and down for an hour.
+        self.become_now(&format!(
+            "0 {} flakey {} 0 0 3600 1 {fault}",
+            self.sectors, self.loop_device
+        ))
+    }
+
+    fn mend(&self) -> Result<(), String> {
+        self.become_now(&self.sound())
+    }
+
+    /// Changes the table between two writes. The file system is not told, or it would flush.
+    fn become_now(&self, table: &str) -> Result<(), String> {
+        let name = self.name.as_str();
+        run("dmsetup", &["reload", name, "--table", table])?;
+        run("dmsetup", &["suspend", "--nolockfs", name])?;
+        run("dmsetup", &["resume", "--noudevsync", name])
+    }
+}
+
+impl Drop for FlakyDevice {
+    fn drop(&mut self) {
+        let _ = run_patiently("dmsetup", &["remove", "--noudevsync", &self.name]);
+        let _ = run("losetup", &["--detach", &self.loop_device]);
     }
 }
 
