@@ -33,8 +33,8 @@
 //! It passes where the campaign reports a loss.
 //!
 //! The shutdown of a file system leaves what it has handed to its disk; what the disk itself may
-//! lose is for the others to take. A kind that cannot be done here is skipped, and that is said. The
-//! last two need a kernel with a device mapper, which the script starts in user mode.
+//! lose is for the others to take. A kind that cannot be done here is skipped, and that is said.
+//! The last two need a kernel with a device mapper, which the script starts in user mode.
 
 #[path = "support/buyers.rs"]
 mod buyers;
@@ -168,8 +168,8 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} cuts ({kill} SIGKILL, {ext4} ext4, {xfs} xfs, {device} device, {failing} failing, \
-             {lying} lying), {} answers, {} acknowledged effects, {} requests without an answer, {} \
-             servers ended by themselves, {} audits ({} with snapshots)",
+             {lying} lying), {} answers, {} acknowledged effects, {} requests without an answer, \
+             {} servers ended by themselves, {} audits ({} with snapshots)",
             self.cuts.iter().sum::<u64>(),
             self.answered,
             self.acknowledged,

@@ -90,9 +90,10 @@ impl Disk {
         Ok(Self { mount, image, device: Device::Loop, home })
     }
 
-    /// Takes its power away. A device with a cache loses that, and a flaky one has its fault. On any
-    /// other the file system fails everything from now on, and what was not synced is forgotten: the
-    /// file systems' own model of a power cut, in which not even their journals are flushed.
+    /// Takes its power away. A device with a cache loses that, and a flaky one has its fault. On
+    /// any other the file system fails everything from now on, and what was not synced is
+    /// forgotten: the file systems' own model of a power cut, in which not even their journals are
+    /// flushed.
     pub fn cut(&mut self) -> Result<(), String> {
         match &mut self.device {
             Device::Caching(device) => {
@@ -108,9 +109,12 @@ impl Disk {
     /// is about to be closed.
     pub fn mount_again(&mut self) -> Result<(), String> {
         run_patiently("umount", &[text(&self.mount)])?;
-        match &mut self.device {
-            Device::Caching(device) => {
-                *device = CachingDevice::start(self.home.path(), &self.image)?;
+        match &self.device {
+            Device::Caching(_) => {
+                // The old one goes first: it is mounted where the new one shall be.
+                self.device = Device::Loop;
+                let device = CachingDevice::start(self.home.path(), &self.image)?;
+                self.device = Device::Caching(device);
             }
             Device::Flaky(device) => device.mend()?,
             Device::Loop => {}
