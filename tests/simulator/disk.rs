@@ -29,9 +29,12 @@ use boxoffice::wal::{
 
 use crate::faults::Fault;
 use crate::random::Random;
-use crate::tear::{Left, tear};
+use crate::tear::{Left, cut, tear};
 
 type Image = Vec<Vec<u8>>;
+
+/// What a direct write is made of: it comes short between two of them.
+const SECTOR_BYTES: usize = 512;
 
 /// A snapshot as it lies on the disk.
 pub struct Stored {
@@ -70,6 +73,8 @@ pub struct Disk {
     /// A start from the newest snapshot, also from one that is being made, reads from here on.
     read_from: SegmentIndex,
     flying: Option<(Position, Vec<u8>)>,
+    /// Where the write that is on its way came short, how many bytes of it are there.
+    came_short: Option<usize>,
     unsynced: Vec<(Position, Vec<u8>)>,
     /// The last completed frame: where, and how long.
     last: Option<(Position, usize)>,
@@ -108,6 +113,7 @@ impl Disk {
             first,
             read_from: SegmentIndex(first as u64 + 1),
             flying: None,
+            came_short: None,
             unsynced: Vec::new(),
             last: None,
             cut_off: None,
@@ -170,6 +176,13 @@ impl Disk {
         }
     }
 
+    /// The write ends with fewer bytes than it was to write. It is up to a crash what becomes of
+    /// it; no more than these will be there.
+    pub fn come_short(&mut self, random: &mut Random) {
+        let (_, bytes) = self.flying.as_ref().expect("a write is in flight");
+        self.came_short = Some(random.index(bytes.len() / SECTOR_BYTES) * SECTOR_BYTES);
+    }
+
     fn wrong_place(&self, right: Position, len: usize, random: &mut Random) -> Position {
         let next = right.segment.next();
         if random.chance(100) && next.0 <= self.honest.len() as u64 {
@@ -191,7 +204,10 @@ impl Disk {
             self.cut_off = Some((position, bytes.len()));
             let stale = self.records_before();
             let mut torn = read(&self.honest, position, bytes.len()).to_vec();
-            let left = tear(&mut torn, &bytes, &stale, random);
+            let left = match self.came_short.take() {
+                Some(len) => cut(&mut torn, &bytes, len),
+                None => tear(&mut torn, &bytes, &stale, random),
+            };
             for image in self.images() {
                 write(image, position, &torn);
             }

@@ -51,6 +51,8 @@ faults! {
     ReadError
     /// A write failed, and ended the server.
     WriteError
+    /// A write came short, and ended the server.
+    ShortWrite
     /// A segment could not be prepared: the disk was full.
     NoSpace
     /// A request was refused because the disk was full.

@@ -1,4 +1,4 @@
-//! What a write leaves that was cut off: any of its pieces, in any order.
+//! What a write leaves that was cut off: any of its pieces, in any order; and one that came short.
 //!
 //! A disk promises nothing about a write that has not ended. What it takes over as a whole may be
 //! a sector, a page or a line of some cache, so the size of the pieces is drawn for each write.
@@ -61,9 +61,21 @@ pub fn tear(disk: &mut [u8], bytes: &[u8], stale: &[u8], random: &mut Random) ->
             disk[place.clone()].copy_from_slice(&bytes[place]);
         }
     }
-    if disk[..used] == bytes[..used] {
+    left(disk, bytes, &old)
+}
+
+/// Leaves the first `len` bytes of a write, and nothing behind them.
+pub fn cut(disk: &mut [u8], bytes: &[u8], len: usize) -> Left {
+    let old = disk.to_vec();
+    disk[..len].copy_from_slice(&bytes[..len]);
+    left(disk, bytes, &old)
+}
+
+/// What became of the write of `bytes`, where its first bytes replaced `old`.
+fn left(disk: &[u8], bytes: &[u8], old: &[u8]) -> Left {
+    if disk == bytes {
         Left::All
-    } else if disk[..used] == old {
+    } else if disk.starts_with(old) {
         Left::Nothing
     } else {
         Left::Part
@@ -90,6 +102,11 @@ fn every_way_to_tear_comes_up() {
             .filter(|(_, pair)| pair[0] != pair[1] && pair.iter().all(|byte| *byte < 2));
         edges.extend(changes.map(|(at, _)| (at + 1).trailing_zeros().min(12)));
     }
+    let mut disk = old.clone();
+    assert_eq!(cut(&mut disk, &new, 0), Left::Nothing);
+    assert_eq!(cut(&mut disk, &new, 4096), Left::Part);
+    assert_eq!((disk[4095], disk[4096]), (1, 0));
+    assert_eq!(cut(&mut disk, &new, 6144), Left::All, "what lies behind was to stay as it was");
     assert!(lefts.iter().all(|count| *count > 100), "{lefts:?}");
     assert!(is_stale);
     assert!(edges.first() == Some(&4) && edges.last() == Some(&12), "{edges:?}");

@@ -369,8 +369,13 @@ impl World {
 
     fn write_ended(&mut self, node: usize) {
         if self.happens(self.plan.write_error) {
-            // Failed or short: the server ends, and nobody knows what the disk has.
+            // The server ends, and nobody knows what the disk has.
             self.judge.tally.faults.count(Fault::WriteError);
+            return self.crash_and_return();
+        }
+        if self.happens(self.plan.short_write) {
+            self.judge.tally.faults.count(Fault::ShortWrite);
+            self.disks[node].come_short(&mut self.random);
             return self.crash_and_return();
         }
         if self.happens(self.plan.misdirect) {
