@@ -233,7 +233,7 @@ impl Engine {
         row
     }
 
-    fn sale_mut(&mut self, id: SaleId) -> &mut Sale {
+    pub(super) fn sale_mut(&mut self, id: SaleId) -> &mut Sale {
         let row = self.sale_row(id);
         &mut self.sales[row]
     }

@@ -274,6 +274,10 @@ impl RowIndex {
         Self { directory: Vec::new(), depth: 0, partitions: Vec::new(), pages: Arena::new() }
     }
 
+    fn is_empty(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.entries == 0)
+    }
+
     /// Frees a chunk of an index that is not used any more; whether there was one.
     pub(super) fn free_chunk(&mut self) -> bool {
         self.pages.free_chunk()

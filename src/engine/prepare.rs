@@ -41,19 +41,37 @@ impl Engine {
         touch(&mut together);
     }
 
-    /// Reads what these records will look up, as [`Self::prepare`] does for requests.
+    /// Reads what carrying these records out will look up: accounts and orders. Requests are not
+    /// looked up, and their index is not read.
     pub(super) fn prepare_records(&self, records: &[Record]) {
-        self.prepare(records.iter().filter_map(Record::intent));
+        let sale = |id| self.find_sale(id).map(|row| &self.sales[row as usize]);
+        // Of an archived sale, and of one that these records make, there is nothing.
+        let account = |record: &Record| {
+            let buyer = record.intent().filter(|_| record.changed_order().is_none())?;
+            let sale = sale(buyer.sale).filter(|sale| !sale.is_archived())?;
+            Some((sale, sale.accounts.aim(self.hash.account(buyer.account))))
+        };
         let order = |record: &Record| {
-            let sale = &self.sales[self.find_sale(record.sale())? as usize];
-            // Of an archived sale, and of one that these records make, there is none.
+            let sale = sale(record.sale())?;
             sale.orders.find(record.changed_order()?).map(|order| (sale, order))
         };
+        let mut aims: ArrayVec<_, TOGETHER> = records.iter().filter_map(account).collect();
         let orders: ArrayVec<_, TOGETHER> = records.iter().filter_map(order).collect();
+        aims.iter_mut().for_each(|(_, aim)| aim.approach());
+        let mut read = 0;
+        for (_, aim) in &aims {
+            read ^= aim.touch();
+        }
         let accounts: ArrayVec<_, TOGETHER> =
             orders.iter().map(|(sale, order)| (sale, order.account())).collect();
-        let read = accounts.iter().map(|(sale, account)| sale.accounts.touch(*account));
-        black_box(read.fold(0, |read, units| read ^ units));
+        for (sale, aim) in &aims {
+            read ^= aim.touch_overflow();
+            read ^= aim.candidate().map_or(0, |row| sale.accounts.touch(row));
+        }
+        for (sale, account) in accounts {
+            read ^= sale.accounts.touch(account);
+        }
+        black_box(read);
     }
 
     #[inline]

@@ -1,7 +1,8 @@
 //! Carries out the records of a log, some together.
 //!
 //! A record alone waits for the memory that it looks up. Records read back are known some ahead,
-//! so what a few dozen of them look up is read together before the first is carried out.
+//! so what a few dozen of them look up is read together before the first is carried out. And no
+//! record looks up a request: those are put into their index at the end, all at once.
 //!
 //! The order of the records is kept: only the reading runs ahead. There is no checking here; what
 //! does not fit ends the process, as in [`Engine::apply`].
@@ -22,7 +23,8 @@ pub struct Replay {
 impl Replay {
     /// Goes on from the state that `engine` has.
     #[must_use]
-    pub fn new(engine: Engine) -> Self {
+    pub fn new(mut engine: Engine) -> Self {
+        engine.sales.iter_mut().for_each(|sale| sale.requests.set_aside());
         Self { engine, waiting: Vec::with_capacity(TOGETHER) }
     }
 
@@ -47,6 +49,7 @@ impl Replay {
     #[must_use]
     pub fn finish(mut self) -> Engine {
         self.apply_waiting();
+        self.engine.sales.iter_mut().for_each(|sale| sale.requests.settle());
         self.engine
     }
 
@@ -60,6 +63,9 @@ impl Replay {
                     self.engine.apply(&Record::SaleDefined(defined));
                 }
                 _ => self.engine.apply(record),
+            }
+            if let Record::SaleDefined(SaleDefined { sale, .. }) = record {
+                self.engine.sale_mut(*sale).requests.set_aside();
             }
         }
         self.waiting.clear();

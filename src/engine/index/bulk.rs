@@ -3,7 +3,8 @@
 //! Row by row, each insertion of a large index begins with a read that misses every cache, and
 //! partitions fill up and split again and again. Here the entries are divided by the leading bits
 //! of their hashes first, in two passes that each write to few enough places to stay in the
-//! caches; then every partition is filled where it lies, front to back.
+//! caches; then every partition is filled where it lies, front to back. Rows that come to an index
+//! all at once are divided in the same way, and inserted one partition after the other.
 
 use super::{DEPTH_MAX, ENTRIES_PER_PAGE, Filling, HALF_SLACK, PAGES_MAX, Partition, RowIndex};
 use crate::engine::arena::Arena;
@@ -59,25 +60,31 @@ impl RowIndex {
             partitions: Vec::with_capacity(1 << depth),
             pages: Arena::new(),
         };
-        let first_bits = depth.min(FIRST_PASS_BITS);
-        let mut divided = vec![Entry(0); entries.len()];
-        let ends = divide(&entries, &mut divided, 0, first_bits);
-        let mut start = 0;
         let mut rest = Vec::new();
-        for end in ends {
-            let (from, into) = (&divided[start..end], &mut entries[start..end]);
-            let ends = divide(from, into, first_bits, depth - first_bits);
-            let mut start_of_group = 0;
-            for end_of_group in ends {
-                index.push_partition(&into[start_of_group..end_of_group], &mut rest);
-                start_of_group = end_of_group;
-            }
+        let mut start = 0;
+        for end in group(&mut entries, depth) {
+            index.push_partition(&entries[start..end], &mut rest);
             start = end;
         }
         for entry in rest {
             index.insert(entry.hash(), entry.row());
         }
         index
+    }
+
+    /// Adds these entries, whose keys all differ and are not in the index yet.
+    pub(in crate::engine) fn insert_all(&mut self, mut entries: Vec<Entry>) {
+        if self.is_empty() {
+            *self = Self::build(entries);
+            return;
+        }
+        // A partition is read once for all of its entries; for few it does not pay.
+        if entries.len() > self.directory.len() {
+            group(&mut entries, self.depth);
+        }
+        for entry in entries {
+            self.insert(entry.hash(), entry.row());
+        }
     }
 
     /// Adds the next partition with as many of these entries as it holds; the others go to `rest`.
@@ -109,6 +116,22 @@ impl RowIndex {
 fn depth(entries: usize) -> u32 {
     let partitions = entries.div_ceil(ENTRIES_PER_PARTITION).max(1);
     partitions.next_power_of_two().ilog2().min(DEPTH_MAX)
+}
+
+/// Puts entries into the order of the first `depth` bits of their hashes, and returns where each
+/// group with the same ones ends.
+fn group(entries: &mut [Entry], depth: u32) -> Vec<usize> {
+    let first_bits = depth.min(FIRST_PASS_BITS);
+    let mut divided = vec![Entry(0); entries.len()];
+    let mut ends = Vec::with_capacity(1 << depth);
+    let mut start = 0;
+    for end in divide(entries, &mut divided, 0, first_bits) {
+        let (from, into) = (&divided[start..end], &mut entries[start..end]);
+        let second = divide(from, into, first_bits, depth - first_bits);
+        ends.extend(second.into_iter().map(|end| start + end));
+        start = end;
+    }
+    ends
 }
 
 /// Writes `from` into `into`, divided by `bits` of the hashes behind the first `skipped` ones, and
@@ -162,6 +185,20 @@ mod tests {
         for rows in [0, 1, 2_559, 2_560, 2_561, 5_120, 5_121, 100_000, 400_000] {
             check(rows, hash_of);
         }
+    }
+
+    #[test]
+    fn whatever_is_added_at_once_is_found() {
+        let entries = |rows: std::ops::Range<u32>| rows.map(|row| Entry::new(hash_of(row), row));
+        let mut index = RowIndex::new();
+        // None; built; a few alone; many in groups, over which partitions grow and split.
+        for rows in [0..0, 0..40_000, 40_000..40_003, 40_003..200_000] {
+            index.insert_all(entries(rows).collect());
+        }
+        for row in 0..200_000 {
+            assert_eq!(index.find(hash_of(row), |found| found == row), Some(row));
+        }
+        assert_eq!(index.find(hash_of(200_000), |found| found == 200_000), None);
     }
 
     #[test]
