@@ -48,9 +48,9 @@ impl<'a> Reader<'a> {
     }
 
     fn action(&mut self) -> Option<Action> {
-        match self.text()? {
-            "buy" => Some(Action::Buy),
-            "hold" => Some(Action::Hold),
+        match self.ascii()? {
+            b"buy" => Some(Action::Buy),
+            b"hold" => Some(Action::Hold),
             _ => None,
         }
     }
@@ -88,9 +88,9 @@ impl<'a> Reader<'a> {
     fn object(&mut self, mut value: impl FnMut(&mut Self, &[u8]) -> Option<()>) -> Option<()> {
         self.expect(b'{')?;
         loop {
-            let field = self.text()?;
+            let field = self.ascii()?;
             self.expect(b':')?;
-            value(self, field.as_bytes())?;
+            value(self, field)?;
             match self.next()? {
                 b',' => {}
                 b'}' => return Some(()),
@@ -99,15 +99,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text without an escape, of ASCII alone.
     #[inline]
     fn text(&mut self) -> Option<&'a str> {
+        str::from_utf8(self.ascii()?).ok()
+    }
+
+    /// A text without an escape, of ASCII alone.
+    #[inline]
+    fn ascii(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
         let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
         let end = self.rest.iter().position(|byte| !is_plain(byte))?;
         let (text, rest) = self.rest.split_at(end);
         self.rest = rest.strip_prefix(b"\"")?;
-        str::from_utf8(text).ok()
+        Some(text)
     }
 
     #[inline]

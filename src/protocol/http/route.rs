@@ -109,9 +109,13 @@ impl<'a> Segments<'a> {
     fn of(path: &'a str) -> Option<Self> {
         let mut parts = [""; 5];
         let mut count = 0;
-        for part in path.split('/') {
-            *parts.get_mut(count)? = part;
+        let mut rest = Some(path);
+        while let Some(path) = rest {
+            // Segments are short: a search made for long texts costs more than it finds.
+            let end = path.bytes().position(|byte| byte == b'/');
+            *parts.get_mut(count)? = &path[..end.unwrap_or(path.len())];
             count += 1;
+            rest = end.map(|end| &path[end + 1..]);
         }
         let [sales, sale, collection, id, action] = parts;
         is(sales, "sales").then_some(Self { sale, collection, id, action, count })
