@@ -16,15 +16,21 @@ use crate::protocol::http::{HttpFault, Reply, encode_fault};
 /// Connections whose time-outs are looked at in one turn, at most.
 const SWEEP_PER_TURN: u32 = 512;
 
-/// How long a connection of a stopping server says nothing before it is closed: what its peer
-/// had sent when the server was told to stop has arrived by then.
+/// How long a connection of a stopping server says nothing before it ends: what its peer had sent
+/// when the server was told to stop has arrived by then.
 const DRAIN_QUIET: Duration = Duration::from_millis(50);
 
 /// How long a peer has to end its side after the server has ended its own.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// The same where the server stops: somebody waits for its end.
+const DRAIN_LINGER_TIME: Duration = Duration::from_millis(500);
+
 /// How often every connection's time-outs are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same where the server stops.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Service {
     /// Moves an ending connection on: its last answers out, its fault told, its socket closed.
@@ -82,35 +88,52 @@ impl Service {
         }
         let end = self.connections.slots().min(self.sweep_next.saturating_add(SWEEP_PER_TURN));
         for slot in self.sweep_next..end {
-            let Some(connection) = self.connections.get(slot) else { continue };
-            let quiet = self.monotonic.saturating_sub(connection.active_at);
-            let is_over = if connection.sending {
-                self.monotonic.saturating_sub(connection.sent_at) >= self.config.send_timeout
-            } else if let Phase::Lingering { .. } = connection.phase {
-                quiet >= LINGER_TIME
-            } else {
-                let timeout = if self.draining { DRAIN_QUIET } else { self.config.idle_timeout };
-                !connection.is_waited_for() && quiet >= timeout
-            };
-            let reason = match (connection.sending, self.draining) {
-                (true, _) => CloseReason::SlowReader,
-                (false, _) if connection.phase.is_over() => connection.reason,
-                (false, true) => CloseReason::Stopping,
-                (false, false) => CloseReason::Idle,
-            };
-            if !is_over && self.is_overdue(slot) {
-                self.fail_http(slot, HttpFault::Timeout);
-            }
-            if is_over {
-                self.connections.at(slot).reason = reason;
-                self.close(slot);
-            }
+            self.sweep_one(slot);
         }
         self.sweep_next = end;
         if end == self.connections.slots() {
             self.sweep_next = 0;
-            self.sweep_due = self.monotonic
-                + if self.draining { Duration::from_millis(10) } else { SWEEP_INTERVAL };
+            self.sweep_due =
+                self.monotonic + if self.draining { DRAIN_INTERVAL } else { SWEEP_INTERVAL };
+        }
+    }
+
+    fn sweep_one(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        let (is_sending, phase) = (connection.sending, connection.phase);
+        let since = |moment: Duration| self.monotonic.saturating_sub(moment);
+        let quiet = since(connection.active_at);
+        let is_over = if is_sending {
+            since(connection.sent_at) >= self.config.send_timeout
+        } else if let Phase::Lingering { .. } = phase {
+            quiet >= if self.draining { DRAIN_LINGER_TIME } else { LINGER_TIME }
+        } else if connection.is_waited_for() {
+            false
+        } else if self.draining {
+            quiet.min(since(self.drain_began)) >= DRAIN_QUIET
+        } else {
+            quiet >= self.config.idle_timeout
+        };
+        if !is_over {
+            if self.is_overdue(slot) {
+                self.fail_http(slot, HttpFault::Timeout);
+            }
+            return;
+        }
+        let reason = match (is_sending, self.draining) {
+            (true, _) => CloseReason::SlowReader,
+            (false, _) if phase.is_over() => connection.reason,
+            (false, true) => CloseReason::Stopping,
+            (false, false) => CloseReason::Idle,
+        };
+        let has_begun = connection.http.as_ref().is_some_and(|exchange| exchange.has_begun());
+        self.connections.at(slot).reason = reason;
+        if is_sending || phase.is_over() {
+            self.close(slot);
+        } else if self.draining && has_begun {
+            self.refuse_begun(slot);
+        } else {
+            self.linger(slot);
         }
     }
 }

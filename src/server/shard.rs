@@ -151,6 +151,9 @@ pub struct Shard<C> {
 pub struct LoopState {
     sockets: Vec<Option<Socket>>,
     accepting: Vec<Option<Operation>>,
+    /// What is spoken on each listener, also once it is closed: what it had accepted by then comes
+    /// a little later.
+    is_http: Vec<bool>,
     accept_again: Vec<(Duration, usize)>,
     drain_until: Option<Duration>,
     is_drained: bool,
@@ -164,6 +167,7 @@ impl<C: Clock> Shard<C> {
     /// Serves until the control plane says stop, or the log fails.
     pub fn run(mut self) -> Result<(), ServerError> {
         self.state.accepting.resize(self.listeners.len(), None);
+        self.state.is_http = self.listeners.iter().map(|listener| listener.is_http).collect();
         for listener in 0..self.listeners.len() {
             self.accept(listener);
         }
@@ -252,9 +256,7 @@ impl<C: Clock> Shard<C> {
     }
 
     fn open(&mut self, socket: OwnedFd, listener: usize) {
-        // No listener is left in a server that stops; what it still accepts is closed.
-        let Some(is_http) = self.listeners.get(listener).map(|from| from.is_http) else { return };
-        let wire = if is_http {
+        let wire = if self.state.is_http[listener] {
             // Without an address the peer is gone already.
             let Ok(peer) = net::peer(&socket) else { return };
             Wire::Http { peer }
@@ -345,7 +347,9 @@ impl<C: Clock> Shard<C> {
     /// last requests may be for its sales.
     fn report_drained(&mut self, monotonic: Duration) {
         let is_over = self.state.drain_until.is_some_and(|end| monotonic > end);
-        if !self.state.is_drained && (self.service.is_drained() || is_over) {
+        let accepts = self.state.accepting.iter().any(Option::is_some);
+        let is_drained = self.service.is_drained() && !accepts;
+        if !self.state.is_drained && (is_drained || is_over) {
             self.state.is_drained = true;
             (self.report)(Report::Drained(self.index));
         }

@@ -20,7 +20,8 @@
 //! ```
 //!
 //! `HEAD` goes where `GET` goes, `OPTIONS` everywhere. Accounts and request ids are texts, see
-//! [`text_id`](crate::model::text_id); the request id of a `POST` is its `Idempotency-Key`.
+//! [`text_id`](crate::model::text_id); the request id of a `POST` is its `Idempotency-Key`, bare or
+//! in quotes ([`request_id`]).
 //!
 //! # What is refused, and how
 //!
@@ -56,6 +57,7 @@ mod order_body;
 mod problem;
 mod reply;
 mod request;
+mod request_id;
 mod response;
 mod route;
 mod target;
@@ -76,8 +78,11 @@ pub use decoder::{BODY_BYTES_MAX, Decoded, Decoder, REQUEST_BYTES_MAX};
 pub use document::{Document, encode_document, encode_options};
 pub use fault::{HttpFault, Methods};
 pub use head::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
-pub use problem::{HttpRefusal, encode_fault, encode_http_refusal, encode_refusal};
+pub use problem::{
+    HttpRefusal, encode_fault, encode_http_refusal, encode_refusal, encode_unknown_caller,
+};
 pub use reply::{Reply, Site};
 pub use request::{Method, Request, Version};
-pub use response::status_line;
+pub use request_id::request_id;
+pub use response::{announce_close, status_line};
 pub use route::{Route, route};
