@@ -16,6 +16,10 @@ use crate::protocol::http::{HttpFault, Reply, encode_fault};
 /// Connections whose time-outs are looked at in one turn, at most.
 const SWEEP_PER_TURN: u32 = 512;
 
+/// Those of them that are ended in one turn, at most: each is sent something or closed, which
+/// whoever asks meanwhile has to wait for.
+const ENDED_PER_TURN: u32 = 16;
+
 /// How long a connection of a stopping server says nothing before it ends: what its peer had sent
 /// when the server was told to stop has arrived by then.
 const DRAIN_QUIET: Duration = Duration::from_millis(50);
@@ -87,19 +91,21 @@ impl Service {
             return;
         }
         let end = self.connections.slots().min(self.sweep_next.saturating_add(SWEEP_PER_TURN));
-        for slot in self.sweep_next..end {
-            self.sweep_one(slot);
+        let mut ended = 0;
+        while self.sweep_next < end && ended < ENDED_PER_TURN {
+            ended += u32::from(self.sweep_one(self.sweep_next));
+            self.sweep_next += 1;
         }
-        self.sweep_next = end;
-        if end == self.connections.slots() {
+        if self.sweep_next == self.connections.slots() {
             self.sweep_next = 0;
             self.sweep_due =
                 self.monotonic + if self.draining { DRAIN_INTERVAL } else { SWEEP_INTERVAL };
         }
     }
 
-    fn sweep_one(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get(slot) else { return };
+    /// Looks at one connection; whether it was ended.
+    fn sweep_one(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.get(slot) else { return false };
         let (is_sending, phase) = (connection.sending, connection.phase);
         let since = |moment: Duration| self.monotonic.saturating_sub(moment);
         let quiet = since(connection.active_at);
@@ -115,10 +121,11 @@ impl Service {
             quiet >= self.config.idle_timeout
         };
         if !is_over {
-            if self.is_overdue(slot) {
+            let is_overdue = self.is_overdue(slot);
+            if is_overdue {
                 self.fail_http(slot, HttpFault::Timeout);
             }
-            return;
+            return is_overdue;
         }
         let reason = match (is_sending, self.draining) {
             (true, _) => CloseReason::SlowReader,
@@ -135,5 +142,36 @@ impl Service {
         } else {
             self.linger(slot);
         }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::desk::{Desk, SECOND};
+    use super::super::service::Wire;
+    use super::*;
+    use crate::model::TimeMs;
+
+    /// A crowd that began its requests together and does not end them.
+    #[test]
+    fn a_crowd_is_sent_away_over_many_turns() {
+        let mut desk = Desk::new();
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        let mut crowd = 0;
+        while let Some(id) = desk.service.handle_open(Wire::Http { peer }) {
+            desk.service.handle_bytes(id.slot, b"GET");
+            crowd += 1;
+        }
+        desk.service.handle_time(TimeMs(1), 20 * SECOND);
+        let mut told = 0;
+        for _ in 0..u32::div_ceil(crowd, ENDED_PER_TURN) {
+            assert_eq!(desk.service.sleep(), Some(Duration::ZERO), "it goes on at once");
+            desk.service.handle_turn();
+            let of_turn = std::iter::from_fn(|| desk.service.poll_send()).count() as u32;
+            assert!((1..=ENDED_PER_TURN).contains(&of_turn), "{of_turn} in a turn");
+            told += of_turn;
+        }
+        assert_eq!((told, crowd), (100, 100));
     }
 }

@@ -449,7 +449,7 @@ mod tests {
         assert_eq!(answers(&sent(&mut desk)), [(503, true)]);
         assert_eq!(desk.service.poll_finish(), Some(desk.slot));
         // What is not whole by now is not waited for.
-        desk.service.handle_time(TimeMs(1), 2 * SECOND);
+        desk.service.handle_time(TimeMs(1), SECOND + SECOND / 10);
         desk.service.handle_turn();
         desk.slot = first;
         let text = sent(&mut desk);

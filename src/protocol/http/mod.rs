@@ -74,7 +74,7 @@ pub use body::Object;
 pub use chunked::CHUNKED_BYTES_MAX;
 pub use cors::{Cors, CorsError, ORIGIN_BYTES_MAX, ORIGINS_MAX, Sharing};
 pub use date::DateText;
-pub use decoder::{BODY_BYTES_MAX, Decoded, Decoder, REQUEST_BYTES_MAX};
+pub use decoder::{BODY_BYTES_MAX, Decoded, Decoder, REQUEST_BYTES_MAX, request_bytes_max};
 pub use document::{Document, encode_document, encode_options};
 pub use fault::{HttpFault, Methods};
 pub use head::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
