@@ -392,7 +392,8 @@ mod tests {
         let stats = get(&format!("/v1/sales/{SALE}/stats"));
         let kept = stats.replace("HTTP/1.1", "HTTP/1.0\r\nConnection: keep-alive");
         for (requests, expected) in [
-            // One that waits for the disk, several of which one does, and one that waits to be sent.
+            // One that waits for the disk, several of which one does, and some that only wait to
+            // be sent.
             (buy(SALE), vec![(201, true)]),
             (buy(SALE) + &stats + &stats, vec![(201, false), (200, false), (200, true)]),
             (stats.repeat(2), vec![(200, false), (200, true)]),
