@@ -16,6 +16,8 @@ use std::process::Command;
 
 use boxoffice::admission::keys::Keys;
 use boxoffice::cli::exit::ExitCode;
+use boxoffice::control::admin::BODY_BYTES_MAX;
+use boxoffice::model::sale::ITEMS_MAX;
 use boxoffice::model::{SaleId, ShardIndex};
 use boxoffice::wal::{SegmentIndex, segment_path, shard_dir};
 use http_peer::{HttpPeer, Response, get, put};
@@ -144,6 +146,7 @@ fn a_restock_is_made_once_for_each_request_id() {
     };
     assert_eq!(restock(&server, "delivery-1", 50), (1, json!(150)));
     assert_eq!(restock(&server, "delivery-1", 50), (0, json!(150)));
+    assert_eq!(restock(&server, "\"delivery-1\"", 50), (0, json!(150)), "in quotes it is the same");
     assert_eq!(restock(&server, "delivery-2", -30), (1, json!(120)));
     server.kill();
     server.restart();
@@ -273,6 +276,63 @@ fn requests_that_are_wrong_say_so_and_harm_nobody() {
         broken.assert_end();
     }
     assert_eq!(granted(&admin.get("/v1/sales/7"), 200), before, "nothing of it changed the sale");
+}
+
+/// A parameter that means nothing here was meant to mean something. Probes are not written for this
+/// server, and their settings may add some.
+#[test]
+fn unknown_parameters_are_refused_where_they_could_matter() {
+    let server = Server::start();
+    let mut admin = office(&server);
+    granted(&admin.put("/v1/sales/7", &wanted()), 201);
+    for (request, name, detail) in [
+        (get("/v1/sales?lmit=5"), "lmit", "not one of after, limit"),
+        (get("/v1/sales/7/orders?account=a&befor=1"), "befor", "not one of account, after, limit"),
+        (get("/v1/sales/7?limit=9"), "limit", "there are no parameters here"),
+        (get("/v1/stats?sale=7"), "sale", "there are no parameters here"),
+        (get("/v1/sales/7/orders/1?account=a"), "account", "there are no parameters here"),
+        (get("/openapi.json?v=1"), "v", "there are no parameters here"),
+        (post("/v1/sales/7/close?dry_run=true"), "dry_run", "there are no parameters here"),
+        (put("/v1/sales/7?state=closed", &wanted()), "state", "there are no parameters here"),
+    ] {
+        let problem = refused(&admin.ask(&request), 400, "BAD_REQUEST");
+        assert_eq!((&problem["field"], &problem["detail"]), (&json!(name), &json!(detail)));
+    }
+    assert_eq!(granted(&admin.get("/v1/sales/7"), 200)["state"], "open", "nothing was done");
+    for probe in ["/livez?verbose", "/readyz?at=%ff", "/metrics?target=x&target=x"] {
+        assert_eq!(admin.get(probe).status, 200, "{probe}");
+    }
+}
+
+/// As many items as a sale may have, written as widely as anybody would.
+#[test]
+fn a_sale_of_every_item_is_defined_at_once_and_more_is_too_large() {
+    let server = Server::start();
+    let mut admin = office(&server);
+    let item = |item| {
+        format!(
+            r#"{{"item": {}, "capacity": 1000000, "price": 123456789, "account_limit": 10}}"#,
+            4_000_000_000_u32 + item
+        )
+    };
+    let items: Vec<_> = (0..ITEMS_MAX as u32).map(item).collect();
+    let body = format!("{{\"items\": [\n  {}\n]}}", items.join(",\n  "));
+    let head = "PUT /v1/sales/7 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let sized = |length: usize| format!("{head}Content-Length: {length}\r\n\r\n");
+    assert!(body.len() > 64 * 1024, "{}", body.len());
+    let defined = granted(&admin.ask(&(sized(body.len()) + &body)), 201);
+    assert_eq!(defined["sale"]["items"].as_array().expect("items").len(), ITEMS_MAX);
+    // The same in chunks: it is so already.
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+    admin.write(format!("{chunked}{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
+    assert_eq!(done(&granted(&admin.response(), 200)), Vec::<&str>::new());
+    for request in [sized(BODY_BYTES_MAX + 1), format!("{chunked}{:x}\r\n", BODY_BYTES_MAX + 1)] {
+        let mut peer = office(&server);
+        let response = peer.ask(&request);
+        refused(&response, 413, "BODY_TOO_LARGE");
+        assert!(response.closes());
+        peer.assert_end();
+    }
 }
 
 #[test]
@@ -452,8 +512,11 @@ fn tcp_takes_a_key_of_the_scope_admin() {
     for path in ["/v1/sales", "/v1/stats", "/metrics"] {
         let unknown = admin.get(path);
         refused(&unknown, 401, "BAD_TOKEN");
-        assert!(unknown.header("www-authenticate").is_some_and(|how| how.starts_with("Bearer")));
-        refused(&admin.ask(&with_key("bo_wrong", path)), 401, "BAD_TOKEN");
+        assert_eq!(unknown.header("www-authenticate"), Some("Bearer realm=\"boxoffice\""));
+        let wrong = admin.ask(&with_key("bo_wrong", path));
+        refused(&wrong, 401, "BAD_TOKEN");
+        let challenge = "Bearer realm=\"boxoffice\", error=\"invalid_token\"";
+        assert_eq!(wrong.header("www-authenticate"), Some(challenge));
         refused(&admin.ask(&with_key(&made[0][0], path)), 403, "FORBIDDEN");
         assert_eq!(admin.ask(&with_key(&made[1][0], path)).status, 200);
     }

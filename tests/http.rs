@@ -116,8 +116,18 @@ fn a_request_id_answers_once_and_again() {
     let other = http.post("/v1/sales/7/orders", "key", &order("buy", "ann", &[(1, 2)]));
     assert_eq!(refused(&other), (422, "KEY_CONFLICT".to_owned()));
 
-    let found = http.get("/v1/sales/7/requests/key?account=ann");
-    assert_eq!((found.status, found.json()), (200, first.json()));
+    // In quotes, as a structured field has it, the key is the same one.
+    let quoted = http.post("/v1/sales/7/orders", "\"key\"", &asked);
+    assert_eq!(
+        (quoted.json(), quoted.header("idempotency-replayed")),
+        (first.json(), Some("true"))
+    );
+    for id in ["key", "%22key%22"] {
+        let found = http.get(&format!("/v1/sales/7/requests/{id}?account=ann"));
+        assert_eq!((found.status, found.json()), (200, first.json()), "{id}");
+    }
+    let broken = http.post("/v1/sales/7/orders", "\"key", &asked);
+    assert_eq!(refused(&broken), (400, "BAD_REQUEST".to_owned()));
     let unknown = http.get("/v1/sales/7/requests/never?account=ann");
     assert_eq!(refused(&unknown), (404, "NOT_FOUND".to_owned()));
     let fenced = http.get("/v1/sales/7/requests/never?account=ann&fence=true");

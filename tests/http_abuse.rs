@@ -9,12 +9,12 @@ mod peer;
 mod server;
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use boxoffice::model::{SaleId, SaleTerms};
-use http_peer::{HttpPeer, get, post};
+use http_peer::{HttpPeer, Response, get, post};
 use peer::Peer;
 use serde_json::{Value, json};
 use server::{Serve, Server};
@@ -208,33 +208,69 @@ fn a_peer_that_never_stops_sending_is_cut_off() {
     assert_eq!(admin.stats(SALE).sold, 0);
 }
 
-#[test]
-fn a_server_that_stops_answers_what_was_asked_and_says_that_it_closes() {
-    let (mut server, _admin) = start(|serve| serve, 1);
-    let mut asking = HttpPeer::connect(server.http_address());
-    let mut idle = HttpPeer::connect(server.http_address());
-    assert_eq!(idle.get("/v1/sales/7/stats").status, 200);
-    let mut bytes = String::new();
-    (0..500).for_each(|key| bytes += &buy("ann", &key.to_string()));
-    asking.write(&bytes);
-    assert_eq!(asking.response().status, 201);
-    server.ask_to_stop();
-    let mut sold = 1;
-    let mut refused = false;
-    // Whatever was taken is answered; the first one that came too late is refused, and the last.
-    while let Some(response) = asking.read() {
-        assert!(!refused, "nothing comes behind the refusal: {response:?}");
-        if response.status == 201 {
-            sold += 1;
-        } else {
-            assert_eq!((response.status, response.code()), (503, "DRAINING".to_owned()));
-            assert!(response.header("retry-after").is_some() && response.closes());
-            refused = true;
+/// Units that an answer of a server that stops granted, and whether it is the last one.
+fn judge(response: &Response) -> (u64, bool) {
+    if response.status == 201 {
+        return (1, response.closes());
+    }
+    assert_eq!((response.status, response.code()), (503, "DRAINING".to_owned()));
+    assert!(response.header("retry-after").is_some() && response.closes(), "{response:?}");
+    (0, true)
+}
+
+/// Buys one after the other until it is told that the server stops, or finds the connection ended
+/// where it said nothing for too long. How many it got.
+fn buy_on(mut peer: HttpPeer, account: &str) -> u64 {
+    let mut sold = 0;
+    for key in 0.. {
+        if peer.stream.write_all(buy(account, &key.to_string()).as_bytes()).is_err() {
+            break;
+        }
+        let Some(response) = peer.read() else { break };
+        let (granted, is_last) = judge(&response);
+        sold += granted;
+        if is_last {
+            peer.assert_end();
+            break;
         }
     }
-    let mut byte = [0];
-    let end = idle.stream.read(&mut byte).map_err(|error| error.kind());
-    assert!(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)), "{end:?}");
+    sold
+}
+
+/// Whoever asks many things at once, asks one after the other, has begun to ask or says nothing:
+/// each is told what became of its requests and that the connection ends, and no end is a reset.
+#[test]
+fn a_server_that_stops_answers_what_was_asked_and_says_that_it_closes() {
+    let (mut server, _admin) = start(|serve| serve.with_shards(2), 1);
+    let connect = || HttpPeer::connect(server.http_address());
+    let mut asking: Vec<_> = (0..4).map(|_| connect()).collect();
+    let [mut begun, mut idle] = [(); 2].map(|()| connect());
+    assert_eq!(idle.get("/v1/sales/7/stats").status, 200);
+    begun.write(&buy("ann", "begun")[..100]);
+    for (at, peer) in asking.iter_mut().enumerate() {
+        let buys = (0..500).map(|key| buy("ann", &format!("{at}-{key}")));
+        peer.write(buys.collect::<String>());
+    }
+    let steady = ["ben", "cat", "dan"].map(|account| {
+        let peer = connect();
+        thread::spawn(move || buy_on(peer, account))
+    });
+    assert_eq!(asking[0].response().status, 201);
+    server.ask_to_stop();
+    let mut sold = 1;
+    for mut peer in asking {
+        loop {
+            let (granted, is_last) = judge(&peer.response());
+            sold += granted;
+            if is_last {
+                break peer.assert_end();
+            }
+        }
+    }
+    sold += steady.map(|thread| thread.join().expect("it was told")).iter().sum::<u64>();
+    assert_eq!(judge(&begun.response()), (0, true));
+    begun.assert_end();
+    idle.assert_end();
     assert!(server.wait().success());
     server.restart();
     let mut http = HttpPeer::connect(server.http_address());

@@ -70,6 +70,19 @@ fn refused(response: &Response, status: u16, code: &str) {
     assert_eq!((response.status, &*response.code()), (status, code), "{response:?}");
 }
 
+/// That nobody was recognised: the challenge names an error where a credential came that is wrong,
+/// and none where none came.
+#[track_caller]
+fn unknown(response: &Response, is_bad: bool) {
+    refused(response, 401, "BAD_TOKEN");
+    let challenge = response.header("www-authenticate").expect("it says how");
+    let (scheme, error) = challenge.split_at("Bearer realm=\"boxoffice\"".len());
+    assert_eq!(scheme, "Bearer realm=\"boxoffice\"");
+    let expected = if is_bad { ", error=\"invalid_token\", error_description=\"" } else { "" };
+    assert!(error.starts_with(expected) && error.is_empty() != is_bad, "{challenge}");
+    assert!(response.json()["detail"].is_string(), "people are told in any case");
+}
+
 #[test]
 fn with_keys_each_request_names_its_own() {
     let home = temporary_dir();
@@ -83,15 +96,13 @@ fn with_keys_each_request_names_its_own() {
     let mut http = HttpPeer::connect(server.http_address());
     let stats = get("/v1/sales/7/stats");
     for _ in 0..2 {
-        let response = http.ask(&stats);
-        refused(&response, 401, "BAD_TOKEN");
-        assert!(response.header("www-authenticate").is_some_and(|how| how.starts_with("Bearer")));
-        refused(&http.ask(&with("k3", &stats)), 401, "BAD_TOKEN");
+        unknown(&http.ask(&stats), false);
+        unknown(&http.ask(&with("k3", &stats)), true);
         for key in ["k1", "k2", "k2"] {
             assert_eq!(http.ask(&with(key, &stats)).status, 200, "{key}");
         }
         let basic = stats.replace("Host:", "Authorization: Basic azE=\r\nHost:");
-        refused(&http.ask(&basic), 401, "BAD_TOKEN");
+        unknown(&http.ask(&basic), false);
     }
     assert_eq!(http.ask(&with("k1", &buy(Some("ann"), "a"))).status, 201);
     refused(&http.ask(&buy(Some("ann"), "b")), 401, "BAD_TOKEN");

@@ -66,6 +66,14 @@ pub fn socket(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// The connections that wait at a socket that no ring accepts from any more, one after the other:
+/// to close it with them in its backlog would reset them.
+pub fn accept_waiting(listener: &OwnedFd) -> impl Iterator<Item = OwnedFd> {
+    let waits_not = rustix::io::ioctl_fionbio(listener, true).is_ok();
+    let accept = move || rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC).ok();
+    std::iter::from_fn(accept).take(if waits_not { BACKLOG as usize } else { 0 })
+}
+
 /// Ends both directions of a connection, so that every operation on it completes.
 pub fn shutdown(socket: &OwnedFd) {
     // An error says that the peer has done so already.

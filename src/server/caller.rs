@@ -17,12 +17,23 @@ use crate::protocol::proxy::{self, ProxyHeader};
 pub(super) struct Unknown {
     /// One sentence for people, without its full stop.
     pub detail: &'static str,
+    /// Whether a credential came that is wrong.
+    pub is_bad: bool,
 }
 
-const NO_CREDENTIAL: Unknown = Unknown { detail: "the request has no bearer credential" };
-const NOT_LOCAL: Unknown =
-    Unknown { detail: "without keys only loopback is let in, and the client is elsewhere" };
-const WRONG_KEY: Unknown = Unknown { detail: "the key is unknown" };
+impl Unknown {
+    const fn bad(detail: &'static str) -> Self {
+        Self { detail, is_bad: true }
+    }
+}
+
+const NO_CREDENTIAL: Unknown =
+    Unknown { detail: "the request has no bearer credential", is_bad: false };
+const NOT_LOCAL: Unknown = Unknown {
+    detail: "without keys only loopback is let in, and the client is elsewhere",
+    is_bad: false,
+};
+const WRONG_KEY: Unknown = Unknown::bad("the key is unknown");
 
 impl Service {
     /// Who sends this request: the one place where HTTP credentials become a caller.
@@ -36,9 +47,7 @@ impl Service {
         let identified = match &mut self.tokens {
             Some(tokens) if is_token_shaped(presented) => {
                 let checked = tokens.check(presented, self.clock);
-                checked
-                    .map(Caller::Buyer)
-                    .map_err(|bad_token| Unknown { detail: bad_token.reason() })
+                checked.map(Caller::Buyer).map_err(|bad_token| Unknown::bad(bad_token.reason()))
             }
             _ => self.verify_key(slot, presented).map(Caller::Key).ok_or(WRONG_KEY),
         };

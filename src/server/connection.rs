@@ -11,7 +11,7 @@ use super::metrics::CloseReason;
 use crate::admission::keys::KeyIndex;
 use crate::model::Scopes;
 use crate::protocol::binary::DecodeError;
-use crate::protocol::http::{CONTINUE, HttpFault};
+use crate::protocol::http::{CONTINUE, HttpFault, announce_close};
 
 /// A connection of one shard, over all time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,16 +117,33 @@ impl Connection {
             exchange.park(to, encode);
             return false;
         }
+        let start = self.output.len();
         encode(&mut self.output);
         self.in_flight -= 1;
         self.reserved -= to.reserved;
         if let Some(exchange) = &mut self.http {
+            exchange.last_answer_start = start;
             let (released, reserved) = exchange.release(&mut self.output);
             self.in_flight -= released;
             self.reserved -= reserved;
             self.pay_continue();
+            self.announce_end();
         }
         true
+    }
+
+    /// Where the server stops: the last answer that is due, if it is still here, says that the
+    /// connection ends behind it, so that its peer asks elsewhere from then on. Where more was
+    /// asked or begun, that is the last one.
+    pub(super) fn announce_end(&mut self) {
+        let Some(exchange) = &self.http else { return };
+        let is_awaited = self.in_flight > 0 || self.stalled || !self.input.is_empty();
+        let is_serving = matches!(self.phase, Phase::Serving(_));
+        if exchange.is_last_due && is_serving && !is_awaited && !self.output.is_empty() {
+            announce_close(&mut self.output, exchange.last_answer_start);
+            self.phase = Phase::Ending(None);
+            self.reason = CloseReason::Stopping;
+        }
     }
 
     /// Tells a peer to go on that waits for it, once all answers before are given. Whether there
@@ -229,6 +246,10 @@ impl Connections {
 
     pub(super) fn get(&self, slot: u32) -> Option<&Connection> {
         self.slots[slot as usize].as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.slots[slot as usize].as_mut()
     }
 }
 

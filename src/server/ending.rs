@@ -16,15 +16,25 @@ use crate::protocol::http::{HttpFault, Reply, encode_fault};
 /// Connections whose time-outs are looked at in one turn, at most.
 const SWEEP_PER_TURN: u32 = 512;
 
-/// How long a connection of a stopping server says nothing before it is closed: what its peer
-/// had sent when the server was told to stop has arrived by then.
+/// Those of them that are ended in one turn, at most: each is sent something or closed, which
+/// whoever asks meanwhile has to wait for.
+const ENDED_PER_TURN: u32 = 16;
+
+/// How long a connection of a stopping server says nothing before it ends: what its peer had sent
+/// when the server was told to stop has arrived by then.
 const DRAIN_QUIET: Duration = Duration::from_millis(50);
 
 /// How long a peer has to end its side after the server has ended its own.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// The same where the server stops: somebody waits for its end.
+const DRAIN_LINGER_TIME: Duration = Duration::from_millis(500);
+
 /// How often every connection's time-outs are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same where the server stops.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Service {
     /// Moves an ending connection on: its last answers out, its fault told, its socket closed.
@@ -81,36 +91,87 @@ impl Service {
             return;
         }
         let end = self.connections.slots().min(self.sweep_next.saturating_add(SWEEP_PER_TURN));
-        for slot in self.sweep_next..end {
-            let Some(connection) = self.connections.get(slot) else { continue };
-            let quiet = self.monotonic.saturating_sub(connection.active_at);
-            let is_over = if connection.sending {
-                self.monotonic.saturating_sub(connection.sent_at) >= self.config.send_timeout
-            } else if let Phase::Lingering { .. } = connection.phase {
-                quiet >= LINGER_TIME
-            } else {
-                let timeout = if self.draining { DRAIN_QUIET } else { self.config.idle_timeout };
-                !connection.is_waited_for() && quiet >= timeout
-            };
-            let reason = match (connection.sending, self.draining) {
-                (true, _) => CloseReason::SlowReader,
-                (false, _) if connection.phase.is_over() => connection.reason,
-                (false, true) => CloseReason::Stopping,
-                (false, false) => CloseReason::Idle,
-            };
-            if !is_over && self.is_overdue(slot) {
+        let mut ended = 0;
+        while self.sweep_next < end && ended < ENDED_PER_TURN {
+            ended += u32::from(self.sweep_one(self.sweep_next));
+            self.sweep_next += 1;
+        }
+        if self.sweep_next == self.connections.slots() {
+            self.sweep_next = 0;
+            self.sweep_due =
+                self.monotonic + if self.draining { DRAIN_INTERVAL } else { SWEEP_INTERVAL };
+        }
+    }
+
+    /// Looks at one connection; whether it was ended.
+    fn sweep_one(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.get(slot) else { return false };
+        let (is_sending, phase) = (connection.sending, connection.phase);
+        let since = |moment: Duration| self.monotonic.saturating_sub(moment);
+        let quiet = since(connection.active_at);
+        let is_over = if is_sending {
+            since(connection.sent_at) >= self.config.send_timeout
+        } else if let Phase::Lingering { .. } = phase {
+            quiet >= if self.draining { DRAIN_LINGER_TIME } else { LINGER_TIME }
+        } else if connection.is_waited_for() {
+            false
+        } else if self.draining {
+            quiet.min(since(self.drain_began)) >= DRAIN_QUIET
+        } else {
+            quiet >= self.config.idle_timeout
+        };
+        if !is_over {
+            let is_overdue = self.is_overdue(slot);
+            if is_overdue {
                 self.fail_http(slot, HttpFault::Timeout);
             }
-            if is_over {
-                self.connections.at(slot).reason = reason;
-                self.close(slot);
-            }
+            return is_overdue;
         }
-        self.sweep_next = end;
-        if end == self.connections.slots() {
-            self.sweep_next = 0;
-            self.sweep_due = self.monotonic
-                + if self.draining { Duration::from_millis(10) } else { SWEEP_INTERVAL };
+        let reason = match (is_sending, self.draining) {
+            (true, _) => CloseReason::SlowReader,
+            (false, _) if phase.is_over() => connection.reason,
+            (false, true) => CloseReason::Stopping,
+            (false, false) => CloseReason::Idle,
+        };
+        let has_begun = connection.http.as_ref().is_some_and(|exchange| exchange.has_begun());
+        self.connections.at(slot).reason = reason;
+        if is_sending || phase.is_over() {
+            self.close(slot);
+        } else if self.draining && has_begun {
+            self.refuse_begun(slot);
+        } else {
+            self.linger(slot);
         }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::desk::{Desk, SECOND};
+    use super::super::service::Wire;
+    use super::*;
+    use crate::model::TimeMs;
+
+    /// A crowd that began its requests together and does not end them.
+    #[test]
+    fn a_crowd_is_sent_away_over_many_turns() {
+        let mut desk = Desk::new();
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        let mut crowd = 0;
+        while let Some(id) = desk.service.handle_open(Wire::Http { peer }) {
+            desk.service.handle_bytes(id.slot, b"GET");
+            crowd += 1;
+        }
+        desk.service.handle_time(TimeMs(1), 20 * SECOND);
+        let mut told = 0;
+        for _ in 0..u32::div_ceil(crowd, ENDED_PER_TURN) {
+            assert_eq!(desk.service.sleep(), Some(Duration::ZERO), "it goes on at once");
+            desk.service.handle_turn();
+            let of_turn = std::iter::from_fn(|| desk.service.poll_send()).count() as u32;
+            assert!((1..=ENDED_PER_TURN).contains(&of_turn), "{of_turn} in a turn");
+            told += of_turn;
+        }
+        assert_eq!((told, crowd), (100, 100));
     }
 }

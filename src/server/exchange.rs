@@ -35,6 +35,10 @@ pub(super) struct Exchange {
     pub began_at: Option<Duration>,
     /// The peer waits for `100 Continue`.
     pub owes_continue: bool,
+    /// The server stops, and the last answer that is due has to say that the connection ends.
+    pub is_last_due: bool,
+    /// Where the last answer begins in the connection's output, while it is there.
+    pub last_answer_start: usize,
     /// The API key that was checked last, and what it allows: to digest it again for each request
     /// would cost more than the request.
     known_key: Option<(Box<[u8]>, Scopes)>,
@@ -61,6 +65,8 @@ impl Exchange {
             awaits_proxy_header,
             began_at: None,
             owes_continue: false,
+            is_last_due: false,
+            last_answer_start: 0,
             known_key: None,
             next_request: 0,
             next_answer: 0,
@@ -85,6 +91,11 @@ impl Exchange {
     /// Forgets the key that was checked last: it may be one no more.
     pub(super) fn forget_key(&mut self) {
         self.known_key = None;
+    }
+
+    /// Whether a request was begun that is not whole.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.began_at.is_some() && !self.awaits_proxy_header
     }
 
     /// The sequence number of a request that was taken.
@@ -119,6 +130,7 @@ impl Exchange {
         loop {
             self.next_answer = self.next_answer.wrapping_add(1);
             let Some(Some(early)) = self.early.pop_front() else { return (count, reserved) };
+            self.last_answer_start = output.len();
             output.extend_from_slice(&early.bytes);
             count += 1;
             reserved += early.reserved;

@@ -14,7 +14,8 @@ use super::service::Service;
 use crate::model::Refusal;
 use crate::protocol::http::{
     self, Decoded, Document, HttpFault, HttpRefusal, Method, Methods, Reply, Request, Route, Site,
-    encode_document, encode_http_refusal, encode_options, encode_refusal, route, to_ask,
+    encode_document, encode_http_refusal, encode_options, encode_refusal, encode_unknown_caller,
+    route, to_ask,
 };
 
 /// Bytes of a document's answer besides the document.
@@ -88,6 +89,18 @@ impl Service {
         self.settle(slot);
     }
 
+    /// The server stops: what was begun and is not whole will not be carried out, whatever it is.
+    pub(super) fn refuse_begun(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        connection.phase = Phase::Ending(None);
+        let sequence = self.exchange(slot).number();
+        self.asks(Protocol::Http, Operation::Unread);
+        self.count_refused(Refusal::Draining);
+        self.answer_at_once(slot, sequence, 0, |out, site| {
+            encode_refusal(out, site, &Reply::LAST, Refusal::Draining, None);
+        });
+    }
+
     fn handle_request(&mut self, slot: u32, request: &Request<'_>) {
         let monotonic = self.monotonic;
         let mut reply = Reply::to(request, &self.site.cors);
@@ -96,6 +109,9 @@ impl Service {
         connection.active_at = monotonic;
         if !reply.keep_alive {
             connection.phase = Phase::Ending(None);
+        }
+        if self.draining {
+            connection.reason = CloseReason::Stopping;
         }
         let exchange = self.exchange(slot);
         exchange.began_at = None;
@@ -134,10 +150,14 @@ impl Service {
         }
         let caller = match self.identify(slot, request) {
             Ok(caller) => caller,
-            Err(Unknown { detail }) => {
+            Err(Unknown { detail, is_bad }) => {
                 self.count_refused(Refusal::BadToken);
                 self.answer_at_once(slot, sequence, 0, |out, site| {
-                    encode_refusal(out, site, reply, Refusal::BadToken, Some(detail));
+                    if is_bad {
+                        encode_refusal(out, site, reply, Refusal::BadToken, Some(detail));
+                    } else {
+                        encode_unknown_caller(out, site, reply, detail);
+                    }
                 });
                 return Ok(());
             }
@@ -214,14 +234,15 @@ mod tests {
     use std::num::NonZeroU16;
     use std::sync::Arc;
 
-    use super::super::desk::Desk;
+    use super::super::desk::{Desk, SECOND};
     use super::super::documents::{Document, Documents};
     use super::super::exchange::HTTP_IN_FLIGHT_MAX;
     use super::super::form::Form;
     use super::super::mail::{Frames, Mail};
     use super::super::service::Wire;
     use crate::model::{
-        Answer, Command, ItemId, ItemTerms, Outcome, Price, Quantity, SaleId, SaleTerms, ShardIndex,
+        Answer, Command, ItemId, ItemTerms, Outcome, Price, Quantity, SaleId, SaleTerms,
+        ShardIndex, TimeMs,
     };
     use crate::protocol::binary::encode_command;
 
@@ -345,6 +366,105 @@ mod tests {
             desk.service.handle_turn();
         }
         assert_eq!(answered, requests);
+    }
+
+    /// Connects once more.
+    fn connect(desk: &mut Desk) {
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        desk.slot = desk.service.handle_open(Wire::Http { peer }).expect("there is room").slot;
+    }
+
+    /// Each answer: its status, and whether the connection ends behind it.
+    fn answers(text: &str) -> Vec<(u16, bool)> {
+        let answers = text.split("HTTP/1.1 ").skip(1);
+        let closes = |answer: &str| {
+            let head = answer.split_once("\r\n\r\n").expect("a head").0;
+            let count = head.matches("\r\nConnection: ").count();
+            assert!(count <= 1, "{head}");
+            head.contains("\r\nConnection: close")
+        };
+        answers.map(|answer| (answer[..3].parse().expect("a status"), closes(answer))).collect()
+    }
+
+    /// What goes out behind the moment at which the server was told to stop, was asked before.
+    #[test]
+    fn the_last_answer_of_a_server_that_stops_says_so() {
+        let stats = get(&format!("/v1/sales/{SALE}/stats"));
+        let kept = stats.replace("HTTP/1.1", "HTTP/1.0\r\nConnection: keep-alive");
+        for (requests, expected) in [
+            // One that waits for the disk, several of which one does, and some that only wait to
+            // be sent.
+            (buy(SALE), vec![(201, true)]),
+            (buy(SALE) + &stats + &stats, vec![(201, false), (200, false), (200, true)]),
+            (stats.repeat(2), vec![(200, false), (200, true)]),
+            (kept, vec![(200, true)]),
+        ] {
+            let mut desk = http_desk(NonZeroU16::MIN, SALE, Documents::default());
+            receive(&mut desk, &requests);
+            desk.service.handle_drain();
+            let mut text = sent(&mut desk);
+            if desk.writing.is_some() {
+                desk.written();
+                text += &sent(&mut desk);
+            }
+            assert_eq!(answers(&text), expected, "{text}");
+            let body = text.rsplit_once("\r\n\r\n").expect("a head and a body").1;
+            let parsed: serde_json::Value = serde_json::from_str(body).expect("the body is whole");
+            assert_eq!(parsed["sale"], SALE.0);
+            assert_eq!(desk.service.poll_finish(), Some(desk.slot), "and so it does");
+            receive(&mut desk, &stats);
+            assert_eq!(sent(&mut desk), "", "what comes behind is asked elsewhere");
+        }
+    }
+
+    /// Of the answers that are due, another shard gives the one that goes out last.
+    #[test]
+    fn an_answer_of_another_shard_says_that_the_server_stops() {
+        let mut desk = http_desk(TWO, sale_on(0), Documents::default());
+        receive(&mut desk, &(get("/nothing") + &buy(sale_on(1)) + &buy(sale_on(1))));
+        assert_eq!(answers(&sent(&mut desk)), [(404, false)], "it was on its way before");
+        desk.service.handle_drain();
+        let asked: Vec<_> = desk.service.mail_for(ShardIndex(1)).drain(..).collect();
+        for mail in asked.into_iter().rev() {
+            let Mail::Request { reply_to, .. } = mail else { panic!("requests are sent") };
+            let frames = Frames::copy_of(b"HTTP/1.1 201 Created\r\nDate: now\r\n\r\n");
+            desk.service.handle_mail(ShardIndex(1), Mail::Answer { reply_to, frames });
+        }
+        assert_eq!(answers(&sent(&mut desk)), [(201, false), (201, true)]);
+    }
+
+    #[test]
+    fn whoever_asks_a_server_that_stops_is_told_so() {
+        let mut desk = http_desk(NonZeroU16::MIN, SALE, Documents::default());
+        let first = desk.slot;
+        receive(&mut desk, &(buy(SALE) + &buy(SALE)[..20]));
+        desk.service.handle_drain();
+        assert_eq!(sent(&mut desk), "");
+        desk.written();
+        assert_eq!(answers(&sent(&mut desk)), [(201, false)], "one more was begun");
+        // Connected before the server stopped listening: one says nothing, one asks.
+        connect(&mut desk);
+        let silent = desk.slot;
+        connect(&mut desk);
+        receive(&mut desk, &get("/v1/sales/1/stats").repeat(2));
+        assert_eq!(answers(&sent(&mut desk)), [(503, true)]);
+        assert_eq!(desk.service.poll_finish(), Some(desk.slot));
+        // What is not whole by now is not waited for.
+        desk.service.handle_time(TimeMs(1), SECOND + SECOND / 10);
+        desk.service.handle_turn();
+        desk.slot = first;
+        let text = sent(&mut desk);
+        assert_eq!(answers(&text), [(503, true)]);
+        assert!(text.contains("\"DRAINING\"") && text.contains("\r\nRetry-After: 1\r\n"), "{text}");
+        let finished: Vec<_> = std::iter::from_fn(|| desk.service.poll_finish()).collect();
+        assert!([first, silent].iter().all(|slot| finished.contains(slot)), "{finished:?}");
+        // A peer that ends its side is done with; the others are given a while.
+        desk.service.handle_end(silent);
+        assert_eq!(desk.service.poll_close(), Some(silent));
+        desk.service.handle_time(TimeMs(1), 3 * SECOND);
+        desk.service.handle_turn();
+        let closed: Vec<_> = std::iter::from_fn(|| desk.service.poll_close()).collect();
+        assert!(closed.contains(&first), "{closed:?}");
     }
 
     #[test]

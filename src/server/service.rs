@@ -123,6 +123,8 @@ pub struct Service {
     pub(super) clock: TimeMs,
     pub(super) monotonic: Duration,
     pub(super) draining: bool,
+    /// When the server was told to stop.
+    pub(super) drain_began: Duration,
     /// Checks buyers' tokens.
     pub(super) tokens: Option<TokenChecker>,
     /// What every HTTP answer says.
@@ -166,6 +168,7 @@ impl Service {
             clock: TimeMs(0),
             monotonic: Duration::ZERO,
             draining: false,
+            drain_began: Duration::ZERO,
             tokens: config.token_rules.clone().map(TokenChecker::new),
             slow: SlowLog::new(config.slow_request),
             site: Site { date: DateText::new(TimeMs(0)), cors: config.cors.clone() },
@@ -203,9 +206,10 @@ impl Service {
         }
     }
 
-    /// A peer connected. `None`: there are too many, close its socket.
+    /// A peer connected. `None`: there are too many, close its socket. One that connected just
+    /// before the server stopped listening is told that it stops, like every other.
     pub fn handle_open(&mut self, wire: Wire) -> Option<ConnectionId> {
-        let opened = if self.draining { None } else { self.open(wire) };
+        let opened = self.open(wire);
         let count =
             if opened.is_some() { &self.metrics.accepted } else { &self.metrics.turned_away };
         count.add(1);
@@ -217,7 +221,9 @@ impl Service {
             Wire::Binary => None,
             Wire::Http { peer } => {
                 let awaits_proxy_header = self.awaits_proxy_header(peer.ip());
-                Some(Box::new(Exchange::new(peer, awaits_proxy_header)))
+                let mut exchange = Exchange::new(peer, awaits_proxy_header);
+                exchange.is_last_due = self.draining;
+                Some(Box::new(exchange))
             }
         };
         self.connections.open(http, self.monotonic)
@@ -333,9 +339,18 @@ impl Service {
     }
 
     /// The server stops: what was taken is answered, what comes is refused, then all is closed.
+    /// Over HTTP the last answer of each connection says so.
     pub fn handle_drain(&mut self) {
         self.draining = true;
+        self.drain_began = self.monotonic;
         self.sweep_due = self.monotonic;
+        for slot in 0..self.connections.slots() {
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            if let Some(exchange) = &mut connection.http {
+                exchange.is_last_due = true;
+                connection.announce_end();
+            }
+        }
     }
 
     /// What is due by itself, once a turn: expired holds, what the control plane asked, memory of
@@ -585,6 +600,11 @@ mod tests {
         assert_eq!(desk.sent(), [Response::Answer(Err(Refusal::Draining))]);
         desk.service.handle_time(TimeMs(1), 4 * SECOND);
         desk.service.handle_turn();
+        assert_eq!(desk.service.poll_finish(), Some(desk.slot), "it ends in order");
+        // Its peer ends too, or takes too long.
+        assert_eq!(desk.service.poll_close(), None);
+        desk.service.handle_time(TimeMs(1), 5 * SECOND);
+        desk.service.handle_turn();
         assert_eq!(desk.service.poll_close(), Some(desk.slot));
     }
 
@@ -804,9 +824,8 @@ mod tests {
         end(&mut desk);
         assert_eq!(closed(CloseReason::Idle), 1);
         assert_eq!((metrics.accepted.value(), metrics.turned_away.value()), (4, 0));
-        desk.service.handle_drain();
-        assert!(desk.service.handle_open(Wire::Binary).is_none());
-        assert_eq!(metrics.turned_away.value(), 1);
+        while desk.service.handle_open(Wire::Binary).is_some() {}
+        assert_eq!((metrics.accepted.value(), metrics.turned_away.value()), (101 + 3, 1));
     }
 
     #[test]

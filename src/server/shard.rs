@@ -186,6 +186,7 @@ impl<C: Clock> Shard<C> {
                 }
             }
             self.take_orders(monotonic);
+            self.stop_listening();
             self.take_mail();
             self.service.handle_turn();
             self.push_work();
@@ -222,14 +223,16 @@ impl<C: Clock> Shard<C> {
             Event::Accepted { token, socket, more } => {
                 let listener = (LOG_TOKEN.0 - 1 - token.0) as usize;
                 match socket {
-                    Ok(socket) => self.open(socket, listener),
+                    Ok(socket) => self.open(socket, self.listeners[listener].is_http),
                     // The server stops, and accepts no more.
-                    Err(_) if self.listeners.is_empty() => {}
+                    Err(_) if self.state.drain_until.is_some() => {}
                     Err(error) => tracing::warn!(%error, "cannot accept a connection"),
                 }
                 if !more {
                     self.state.accepting[listener] = None;
-                    self.state.accept_again.push((monotonic + ACCEPT_PAUSE, listener));
+                    if self.state.drain_until.is_none() {
+                        self.state.accept_again.push((monotonic + ACCEPT_PAUSE, listener));
+                    }
                 }
             }
             Event::Received { token, bytes, more } => self.received(token.0, bytes, more),
@@ -251,9 +254,7 @@ impl<C: Clock> Shard<C> {
         Ok(())
     }
 
-    fn open(&mut self, socket: OwnedFd, listener: usize) {
-        // No listener is left in a server that stops; what it still accepts is closed.
-        let Some(is_http) = self.listeners.get(listener).map(|from| from.is_http) else { return };
+    fn open(&mut self, socket: OwnedFd, is_http: bool) {
         let wire = if is_http {
             // Without an address the peer is gone already.
             let Ok(peer) = net::peer(&socket) else { return };
@@ -334,9 +335,23 @@ impl<C: Clock> Shard<C> {
                     self.state.drain_until = Some(monotonic + DRAIN_TIME_MAX);
                     let accepting = self.state.accepting.iter().flatten();
                     accepting.for_each(|accepting| self.ring.cancel(*accepting));
-                    self.listeners.clear();
+                    self.state.accept_again.clear();
                 }
                 Order::Stop => self.state.is_stopped = true,
+            }
+        }
+    }
+
+    /// Closes the listeners of a server that stops, once the ring has let go of them. Who connected
+    /// before is let in, and told.
+    fn stop_listening(&mut self) {
+        let is_held = self.state.accepting.iter().any(Option::is_some);
+        if self.state.drain_until.is_none() || is_held {
+            return;
+        }
+        for listener in std::mem::take(&mut self.listeners) {
+            for socket in net::accept_waiting(&listener.socket) {
+                self.open(socket, listener.is_http);
             }
         }
     }
@@ -345,7 +360,8 @@ impl<C: Clock> Shard<C> {
     /// last requests may be for its sales.
     fn report_drained(&mut self, monotonic: Duration) {
         let is_over = self.state.drain_until.is_some_and(|end| monotonic > end);
-        if !self.state.is_drained && (self.service.is_drained() || is_over) {
+        let is_drained = self.service.is_drained() && self.listeners.is_empty();
+        if !self.state.is_drained && (is_drained || is_over) {
             self.state.is_drained = true;
             (self.report)(Report::Drained(self.index));
         }
@@ -471,9 +487,7 @@ impl<C: Clock> Shard<C> {
     fn accept_again(&mut self, monotonic: Duration) {
         if self.state.accept_again.first().is_some_and(|(due, _)| *due <= monotonic) {
             let (_, listener) = self.state.accept_again.remove(0);
-            if listener < self.listeners.len() {
-                self.accept(listener);
-            }
+            self.accept(listener);
         }
     }
 

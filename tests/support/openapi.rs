@@ -186,9 +186,15 @@ fn matches(pattern: &str, text: &str) -> bool {
             let hex = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
             hex.is_some_and(|hex| hex.len() == 32 && hex.bytes().all(is_hex))
         }
-        "^[!-~]([ -~]*[!-~])?$" => {
-            text.trim() == text && !text.is_empty() && text.bytes().all(|b| (32..127).contains(&b))
+        "^[!#-~]([ -~]*[!-~])?$" => {
+            let is_text = text.bytes().all(|byte| (32..127).contains(&byte));
+            text.trim() == text && !text.is_empty() && is_text && !text.starts_with('"')
         }
+        r#"^"([ !#-\[\]-~]|\\["\\])+"$"# => {
+            let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+            inner.is_some_and(|inner| !inner.is_empty() && !inner.contains(['"', '\\']))
+        }
+        "^[^\"]" => !text.is_empty() && !text.starts_with('"'),
         _ => panic!("what is the pattern {pattern}?"),
     }
 }

@@ -15,7 +15,8 @@ use glommio::net::TcpStream;
 use super::office::Office;
 use super::reply::{Form, Problem, Reply};
 use super::{Load, Peer};
-use crate::protocol::http::{CONTINUE, Decoded, Decoder, HttpFault, REQUEST_BYTES_MAX, Request};
+use crate::model::sale::ITEMS_MAX;
+use crate::protocol::http::{CONTINUE, Decoded, Decoder, HttpFault, Request, request_bytes_max};
 
 /// How long a whole request may take to arrive; also how long a connection may say nothing.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
@@ -25,6 +26,16 @@ pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long the rest of a broken request is read, so that its sender sees the answer.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The longest body, in bytes, without its transfer coding: that of a sale with as many items as
+/// one may have.
+pub const BODY_BYTES_MAX: usize = 128 * 1024;
+
+/// An item of a definition whose numbers are the longest, with room for the spaces that people
+/// put between them.
+const ITEM_BYTES: usize = 120;
+
+const _: () = assert!(ITEMS_MAX * ITEM_BYTES + 1024 <= BODY_BYTES_MAX);
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 4096;
@@ -62,7 +73,8 @@ impl Connection {
     }
 
     async fn exchange(&mut self) -> io::Result<()> {
-        let (mut decoder, mut input, mut is_new) = (Decoder::default(), Vec::new(), true);
+        let mut decoder = Decoder::with_bodies_up_to(BODY_BYTES_MAX as u32);
+        let (mut input, mut is_new) = (Vec::new(), true);
         let mut deadline = Instant::now() + REQUEST_TIME_MAX;
         loop {
             // Requests that came together are answered one after the other.
@@ -126,7 +138,8 @@ impl Connection {
         let mut bytes = [0; READ_BYTES];
         let count = self.stream.read(&mut bytes).await?;
         input.extend_from_slice(&bytes[..count]);
-        debug_assert!(input.len() < REQUEST_BYTES_MAX + 2 * READ_BYTES, "the decoder bounds it");
+        let input_bytes_max = request_bytes_max(BODY_BYTES_MAX) + 2 * READ_BYTES;
+        debug_assert!(input.len() < input_bytes_max, "the decoder bounds it");
         Ok(count)
     }
 

@@ -20,10 +20,10 @@
 //! **Who may.** Whoever may write to the socket's file (mode 0660). On a TCP address, where there
 //! are keys, callers with a key of the scope `admin`; only the two probes need none.
 //!
-//! **Bounds.** [`CONNECTIONS_MAX`] connections, one request of each at a time, a time limit for
-//! each request to arrive and for each answer to be taken. Nobody waits for another one's
-//! connection. A thread of its own accepts, since nothing of the executor's can be made of a
-//! listening socket that exists already.
+//! **Bounds.** [`CONNECTIONS_MAX`] connections, one request of each at a time with a body of at
+//! most [`BODY_BYTES_MAX`], a time limit for each request to arrive and for each answer to be
+//! taken. Nobody waits for another one's connection. A thread of its own accepts, since nothing of
+//! the executor's can be made of a listening socket that exists already.
 
 mod connection;
 mod office;
@@ -46,6 +46,7 @@ use std::time::Duration;
 use glommio::net::TcpStream;
 use glommio::timer::sleep;
 
+pub use self::connection::BODY_BYTES_MAX;
 use self::connection::Connection;
 use self::office::Office;
 use super::bell::Ringer;

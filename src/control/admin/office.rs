@@ -28,9 +28,8 @@ use crate::model::outcome::{ORDERS_PAGE_MAX, SALES_PAGE_MAX};
 use crate::model::{
     Command, ItemCounts, ItemId, ItemTerms, OrderNumber, OrderPage, OrderView, Outcome, Query,
     Refusal, RequestId, SaleId, SalePage, SaleState, SaleStats, ShardIndex, account_from_text,
-    request_id_from_text,
 };
-use crate::protocol::http::{HttpFault, Method, Request, json_body};
+use crate::protocol::http::{HttpFault, Method, Request, json_body, request_id};
 
 /// Sales or orders of a page unless the caller says how many.
 const PAGE_DEFAULT: NonZeroU16 = NonZeroU16::new(100).expect("it is not zero");
@@ -98,13 +97,16 @@ impl Office {
             refuse_pages(request)?;
             self.admit(request)?;
         }
+        let query = request.query.filter(|_| !route.takes_any_parameter());
+        let params = Params::parse(query)?;
+        params.allow(route.parameters())?;
         match route {
             Route::Live => Ok(Reply::text(200, "text/plain", "live\n")),
             Route::Ready => Ok(self.readiness()),
             Route::Metrics => Ok(Reply::text(200, METRICS_TYPE, self.scraper.text().await)),
             Route::Document => Ok(Reply::text(200, "application/json", OPENAPI)),
             Route::Stats => self.stats().await,
-            Route::Sales => self.list(&Params::parse(request.query)?).await,
+            Route::Sales => self.list(&params).await,
             Route::Sale(sale) if request.method == Method::Put => {
                 self.define(sale, &json_body(request)?).await
             }
@@ -112,7 +114,7 @@ impl Office {
             Route::Turn(sale, turn) => self.turn(sale, turn).await,
             Route::Item(sale, item) => self.define_item(sale, item, json_body(request)?).await,
             Route::Restock(sale, item) => self.restock(sale, item, request).await,
-            Route::Orders(sale) => self.orders(sale, &Params::parse(request.query)?).await,
+            Route::Orders(sale) => self.orders(sale, &params).await,
             Route::Order(sale, order) => self.order(sale, order).await,
         }
     }
@@ -159,7 +161,6 @@ impl Office {
 
     /// The sales of all shards, merged by their ids.
     async fn list(&self, params: &Params) -> Result<Reply, Problem> {
-        params.allow(&["after", "limit"])?;
         let after = params.number("after")?.map(SaleId);
         let limit = page_size(params, SALES_PAGE_MAX)?;
         if self.desk.shards().count() == 0 {
@@ -232,7 +233,6 @@ impl Office {
     }
 
     async fn orders(&self, sale: SaleId, params: &Params) -> Result<Reply, Problem> {
-        params.allow(&["account", "after", "limit"])?;
         let missing = || Problem::field("account", "the account whose orders are wanted");
         let account = params.text("account").ok_or_else(missing)?;
         let account = account_from_text(account.as_bytes()).ok_or_else(|| {
@@ -280,10 +280,9 @@ impl Office {
         let RestockBody { by } = json_body(request)?;
         let id = match request.idempotency_key {
             None => random_request_id(),
-            Some(key) => str::from_utf8(key)
-                .ok()
-                .and_then(|key| request_id_from_text(key.as_bytes()))
-                .ok_or_else(|| Problem::field("Idempotency-Key", "a text of 1 to 64 bytes"))?,
+            Some(key) => request_id(key).ok_or_else(|| {
+                Problem::field("Idempotency-Key", "a text of 1 to 64 bytes, bare or in quotes")
+            })?,
         };
         let command = Command::Restock { sale, request: id, item, by };
         self.change(sale, Step::named("restock").of(item).by(by), command).await

@@ -29,6 +29,9 @@ impl Params {
     pub(super) fn allow(&self, names: &[&str]) -> Result<(), Problem> {
         match self.0.iter().find(|(name, _)| !names.contains(&name.as_str())) {
             None => Ok(()),
+            Some((name, _)) if names.is_empty() => {
+                Err(Problem::field(name, "there are no parameters here"))
+            }
             Some((name, _)) => {
                 Err(Problem::field(name, format!("not one of {}", names.join(", "))))
             }

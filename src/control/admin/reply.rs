@@ -22,6 +22,8 @@ pub(super) struct Form {
     version: Version,
     /// Whether it goes without its body.
     is_head: bool,
+    /// Whether the caller said who it is: then a refusal to let it in is about that.
+    has_credential: bool,
     /// Whether the connection goes on.
     pub(super) keep_alive: bool,
 }
@@ -29,13 +31,14 @@ pub(super) struct Form {
 impl Form {
     /// The form of the answer to what is no request.
     pub(super) const LAST: Self =
-        Self { version: Version::Http11, is_head: false, keep_alive: false };
+        Self { version: Version::Http11, is_head: false, has_credential: false, keep_alive: false };
 
     /// The form that this request wants.
     pub(super) fn of(request: &Request<'_>) -> Self {
         Self {
             version: request.version,
             is_head: request.method == Method::Head,
+            has_credential: request.bearer().is_some(),
             keep_alive: request.keep_alive,
         }
     }
@@ -127,7 +130,8 @@ impl Reply {
             let _ = write!(headers, "Retry-After: {RETRY_AFTER_S}\r\n");
         }
         if *status == 401 {
-            headers += "WWW-Authenticate: Bearer realm=\"boxoffice\"\r\n";
+            headers += "WWW-Authenticate: Bearer realm=\"boxoffice\"";
+            headers += if form.has_credential { ", error=\"invalid_token\"\r\n" } else { "\r\n" };
         }
         headers += match (form.keep_alive, form.version) {
             (true, Version::Http11) => "",

@@ -122,6 +122,21 @@ impl Route {
         }
     }
 
+    /// The parameters that the place takes behind a `?`.
+    pub(super) const fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Sales => &["after", "limit"],
+            Self::Orders(_) => &["account", "after", "limit"],
+            _ => &[],
+        }
+    }
+
+    /// Whether parameters mean nothing here and are let pass: what programs ask that were not
+    /// written for this one, and whose settings may add some.
+    pub(super) const fn takes_any_parameter(self) -> bool {
+        matches!(self, Self::Live | Self::Ready | Self::Metrics)
+    }
+
     /// Whether a caller needs no key even where there are keys: what probes ask.
     pub(super) const fn is_open_to_all(self) -> bool {
         matches!(self, Self::Live | Self::Ready)

@@ -8,13 +8,13 @@ use super::order_body::read_plain;
 use super::problem::HttpRefusal;
 use super::reply::Reply;
 use super::request::{Method, Request};
+use super::request_id::{RULE, request_id};
 use super::route::Route;
 use super::target::{Unescaped, unescape};
 use crate::model::lines::PAYMENT_REF_BYTES_MAX;
 use crate::model::{
     AccountId, Command, DurationMs, Intent, ItemId, Line, Lines, LinesError, PaymentRef, Price,
     Quantity, Query, Refusal, RequestId, SaleId, Scopes, Wanted, WantedLine, account_from_text,
-    request_id_from_text,
 };
 
 /// Who asks, as far as the caller of this layer knows.
@@ -222,9 +222,7 @@ fn idempotency_key(request: &Request<'_>) -> Result<RequestId, HttpRefusal> {
     let key = request.idempotency_key.ok_or_else(|| {
         HttpRefusal::field(FIELD, "this header is missing: one id for each intent, kept on retries")
     })?;
-    let is_text = str::from_utf8(key).is_ok();
-    let id = if is_text { request_id_from_text(key) } else { None };
-    id.ok_or_else(|| HttpRefusal::field(FIELD, "a request id is a text of 1 to 64 bytes"))
+    request_id(key).ok_or_else(|| HttpRefusal::field(FIELD, RULE))
 }
 
 /// The JSON body of a request that has to have one, for other places that speak as these do.

@@ -7,8 +7,14 @@
 use super::decoder::BODY_BYTES_MAX;
 use super::fault::HttpFault;
 
-/// The most bytes that a chunked body may have with its sizes, extensions and trailers.
-pub const CHUNKED_BYTES_MAX: usize = 32 * 1024;
+/// The most bytes that a chunked body may have with its sizes, extensions and trailers, where it
+/// may have [`BODY_BYTES_MAX`] without.
+pub const CHUNKED_BYTES_MAX: usize = coded_bytes_max(BODY_BYTES_MAX);
+
+/// The most bytes of a chunked body that may have so many without its coding.
+pub(super) const fn coded_bytes_max(body_bytes_max: usize) -> usize {
+    2 * body_bytes_max
+}
 
 /// The most digits of a chunk's size, leading zeroes among them.
 const SIZE_DIGITS_MAX: u8 = 8;
@@ -52,9 +58,14 @@ impl Chunked {
     pub const START: Self = Self { state: State::Size { size: 0, digits: 0 }, read: 0 };
 
     /// Reads on in `coded`, which begins where the body does, and appends what it says to
-    /// `body`. Returns the length of the coded body once it is whole.
-    pub fn read(&mut self, coded: &[u8], body: &mut Vec<u8>) -> Result<Option<usize>, HttpFault> {
-        let limit = coded.len().min(CHUNKED_BYTES_MAX);
+    /// `body`, at most `max` bytes. Returns the length of the coded body once it is whole.
+    pub fn read(
+        &mut self,
+        coded: &[u8],
+        body: &mut Vec<u8>,
+        max: usize,
+    ) -> Result<Option<usize>, HttpFault> {
+        let limit = coded.len().min(coded_bytes_max(max));
         let mut at = self.read as usize;
         while at < limit {
             if let State::Data { missing } = self.state {
@@ -70,16 +81,16 @@ impl Chunked {
             if self.state == State::End && byte == b'\n' {
                 return Ok(Some(at));
             }
-            self.state = self.state.next(byte, body.len())?;
+            self.state = self.state.next(byte, max - body.len())?;
         }
         self.read = at as u32;
-        if at == CHUNKED_BYTES_MAX { Err(HttpFault::BodyTooLarge) } else { Ok(None) }
+        if at == coded_bytes_max(max) { Err(HttpFault::BodyTooLarge) } else { Ok(None) }
     }
 }
 
 impl State {
-    /// The state behind one byte of the coding, where so many bytes of body were read.
-    fn next(self, byte: u8, body_len: usize) -> Result<Self, HttpFault> {
+    /// The state behind one byte of the coding, where the body has room for so many bytes.
+    fn next(self, byte: u8, room: usize) -> Result<Self, HttpFault> {
         Ok(match (self, byte) {
             (Self::Size { digits: 1.., size }, b'\r') => Self::SizeEnd { size },
             (Self::Size { digits: 1.., size }, b';') => Self::Extension { size },
@@ -91,7 +102,7 @@ impl State {
             (Self::Extension { size }, byte) if is_text(byte) => Self::Extension { size },
             (Self::SizeEnd { size: 0 }, b'\n') => Self::TrailerStart,
             (Self::SizeEnd { size }, b'\n') => {
-                if size as usize > BODY_BYTES_MAX - body_len {
+                if size as usize > room {
                     return Err(HttpFault::BodyTooLarge);
                 }
                 Self::Data { missing: size }

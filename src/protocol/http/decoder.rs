@@ -1,6 +1,6 @@
 //! Where a request ends and what it is made of, found as the bytes come.
 
-use super::chunked::{CHUNKED_BYTES_MAX, Chunked};
+use super::chunked::{CHUNKED_BYTES_MAX, Chunked, coded_bytes_max};
 use super::fault::HttpFault;
 use super::head::{self, Framing, HEAD_BYTES_MAX};
 use super::request::Request;
@@ -10,13 +10,21 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The most bytes of one request: an empty line before it, its head, its body. What a connection
 /// has to keep at most.
-pub const REQUEST_BYTES_MAX: usize = 2 + HEAD_BYTES_MAX + CHUNKED_BYTES_MAX;
+pub const REQUEST_BYTES_MAX: usize = request_bytes_max(BODY_BYTES_MAX);
 
 const _: () = assert!(BODY_BYTES_MAX <= CHUNKED_BYTES_MAX);
 
+/// The most bytes of one request, where bodies may have so many.
+#[must_use]
+pub const fn request_bytes_max(body_bytes_max: usize) -> usize {
+    2 + HEAD_BYTES_MAX + coded_bytes_max(body_bytes_max)
+}
+
 /// How far a connection's current request is decoded. One per connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
+    /// The longest body that is taken.
+    body_bytes_max: u32,
     phase: Phase,
     /// Whether the client waits to be told to go on, and was not told yet.
     owes_continue: bool,
@@ -60,7 +68,21 @@ pub enum Decoded<'a> {
     },
 }
 
+impl Default for Decoder {
+    /// One that takes bodies of up to [`BODY_BYTES_MAX`].
+    fn default() -> Self {
+        Self::with_bodies_up_to(BODY_BYTES_MAX as u32)
+    }
+}
+
 impl Decoder {
+    /// One that takes bodies of up to so many bytes.
+    #[must_use]
+    pub const fn with_bodies_up_to(body_bytes_max: u32) -> Self {
+        let phase = Phase::Head { scanned: 0 };
+        Self { body_bytes_max, phase, owes_continue: false, body: Vec::new() }
+    }
+
     /// Decodes the request at the start of `input`.
     ///
     /// `input` begins where it began at the last call that was not complete, and never is
@@ -75,7 +97,7 @@ impl Decoder {
                 return Ok(Decoded::Incomplete { wants_continue: false });
             };
             let head = head::parse(&input[start..end])?;
-            self.phase = phase_behind(end as u32, head.framing)?;
+            self.phase = phase_behind(end as u32, head.framing, self.body_bytes_max)?;
             self.owes_continue = head.expects_continue;
             parsed = Some(head.request);
         }
@@ -113,7 +135,8 @@ impl Decoder {
             }
             Phase::Chunks { head, chunked } => {
                 let head = *head as usize;
-                let length = chunked.read(&input[head..], &mut self.body)?;
+                let max = self.body_bytes_max as usize;
+                let length = chunked.read(&input[head..], &mut self.body, max)?;
                 Ok(length.map(|length| (head, head + length)))
             }
         }
@@ -127,10 +150,10 @@ impl Decoder {
     }
 }
 
-fn phase_behind(head: u32, framing: Framing) -> Result<Phase, HttpFault> {
+fn phase_behind(head: u32, framing: Framing, length_max: u32) -> Result<Phase, HttpFault> {
     match framing {
         Framing::Chunked => Ok(Phase::Chunks { head, chunked: Chunked::START }),
-        Framing::Length(length) if length <= BODY_BYTES_MAX as u64 => {
+        Framing::Length(length) if length <= u64::from(length_max) => {
             Ok(Phase::Body { head, length: length as u32 })
         }
         Framing::Length(_) => Err(HttpFault::BodyTooLarge),

@@ -112,7 +112,7 @@ faults! {
     /// A `POST` that has a body to say so did not.
     LengthRequired 411 "LENGTH_REQUIRED" "The request needs a Content-Length" go_on
     /// The body is too large.
-    BodyTooLarge 413 "BODY_TOO_LARGE" "The body is larger than 16 KiB" close
+    BodyTooLarge 413 "BODY_TOO_LARGE" "The body is too large" close
     /// The target is too long.
     TargetTooLong 414 "TARGET_TOO_LONG" "The target of the request is longer than 1 KiB" close
     /// The body is not `application/json`, or has a content coding.

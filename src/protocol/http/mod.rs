@@ -20,7 +20,8 @@
 //! ```
 //!
 //! `HEAD` goes where `GET` goes, `OPTIONS` everywhere. Accounts and request ids are texts, see
-//! [`text_id`](crate::model::text_id); the request id of a `POST` is its `Idempotency-Key`.
+//! [`text_id`](crate::model::text_id); the request id of a `POST` is its `Idempotency-Key`, bare or
+//! in quotes ([`request_id`]).
 //!
 //! # What is refused, and how
 //!
@@ -56,6 +57,7 @@ mod order_body;
 mod problem;
 mod reply;
 mod request;
+mod request_id;
 mod response;
 mod route;
 mod target;
@@ -72,12 +74,15 @@ pub use body::Object;
 pub use chunked::CHUNKED_BYTES_MAX;
 pub use cors::{Cors, CorsError, ORIGIN_BYTES_MAX, ORIGINS_MAX, Sharing};
 pub use date::DateText;
-pub use decoder::{BODY_BYTES_MAX, Decoded, Decoder, REQUEST_BYTES_MAX};
+pub use decoder::{BODY_BYTES_MAX, Decoded, Decoder, REQUEST_BYTES_MAX, request_bytes_max};
 pub use document::{Document, encode_document, encode_options};
 pub use fault::{HttpFault, Methods};
 pub use head::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
-pub use problem::{HttpRefusal, encode_fault, encode_http_refusal, encode_refusal};
+pub use problem::{
+    HttpRefusal, encode_fault, encode_http_refusal, encode_refusal, encode_unknown_caller,
+};
 pub use reply::{Reply, Site};
 pub use request::{Method, Request, Version};
-pub use response::status_line;
+pub use request_id::request_id;
+pub use response::{announce_close, status_line};
 pub use route::{Route, route};

@@ -64,14 +64,31 @@ pub fn encode_http_refusal(out: &mut Vec<u8>, site: &Site, reply: &Reply, refusa
 }
 
 /// Appends a refusal. `detail` is one sentence for people where there is more to say than the
-/// code does: with `BAD_TOKEN`, what is wrong with the token that came. A `BAD_TOKEN` without
-/// it means that none came.
+/// code does: with `BAD_TOKEN`, what is wrong with the token that came. Where none came it is
+/// [`encode_unknown_caller`]'s.
 pub fn encode_refusal(
     out: &mut Vec<u8>,
     site: &Site,
     reply: &Reply,
     refusal: Refusal,
     detail: Option<&str>,
+) {
+    encode_challenging(out, site, reply, refusal, detail, detail);
+}
+
+/// Appends a `BAD_TOKEN` to whom presented no token that could be bad: the challenge names no
+/// error then (RFC 6750, 3.1), and `detail` is for people alone.
+pub fn encode_unknown_caller(out: &mut Vec<u8>, site: &Site, reply: &Reply, detail: &str) {
+    encode_challenging(out, site, reply, Refusal::BadToken, Some(detail), None);
+}
+
+fn encode_challenging(
+    out: &mut Vec<u8>,
+    site: &Site,
+    reply: &Reply,
+    refusal: Refusal,
+    detail: Option<&str>,
+    error: Option<&str>,
 ) {
     let code = refusal.code();
     let put_headers = |out: &mut Vec<u8>| {
@@ -82,7 +99,7 @@ pub fn encode_refusal(
             }
             Refusal::Overloaded | Refusal::Draining => put_retry_after(out, 1),
             Refusal::DiskFull => put_retry_after(out, DISK_FULL_RETRY_S),
-            Refusal::BadToken => put_challenge(out, detail),
+            Refusal::BadToken => put_challenge(out, error),
             _ => {}
         }
     };
@@ -129,12 +146,12 @@ fn put_type(out: &mut Vec<u8>) {
 
 /// How to say who one is (RFC 6750, 3). What was wrong goes into a quoted string, so whatever
 /// would end it becomes a space.
-fn put_challenge(out: &mut Vec<u8>, detail: Option<&str>) {
+fn put_challenge(out: &mut Vec<u8>, error: Option<&str>) {
     out.extend_from_slice(b"WWW-Authenticate: Bearer realm=\"boxoffice\"");
-    if let Some(detail) = detail {
+    if let Some(error) = error {
         out.extend_from_slice(b", error=\"invalid_token\", error_description=\"");
         let is_quotable = |byte: &u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(byte);
-        out.extend(detail.bytes().map(|byte| if is_quotable(&byte) { byte } else { b' ' }));
+        out.extend(error.bytes().map(|byte| if is_quotable(&byte) { byte } else { b' ' }));
         out.push(b'"');
     }
     out.extend_from_slice(b"\r\n");
@@ -265,9 +282,15 @@ mod tests {
 
     #[test]
     fn a_bad_token_says_what_is_wrong_and_breaks_no_header() {
-        let (head, body) = refused(Refusal::BadToken, None);
+        let unknown = |out: &mut Vec<u8>| {
+            encode_unknown_caller(out, &site(), &Reply::LAST, "there is none");
+        };
+        let (head, body) = answer(unknown);
         assert!(head.contains("\r\nWWW-Authenticate: Bearer realm=\"boxoffice\"\r\n"), "{head}");
-        assert!(body.get("detail").is_none());
+        assert_eq!(
+            (&body["code"], &body["detail"]),
+            (&"BAD_TOKEN".into(), &"there is none".into())
+        );
         let (head, body) = refused(Refusal::BadToken, Some("it \"ends\"\r\nX: y"));
         let error = "error=\"invalid_token\", error_description=\"it  ends   X: y\"\r\n";
         assert!(head.contains(error), "{head}");

@@ -11,6 +11,12 @@ const LENGTH_DIGITS: usize = 7;
 /// The longest body: what [`LENGTH_DIGITS`] digits can say.
 pub(super) const ANSWER_BODY_BYTES_MAX: usize = 9_999_999;
 
+/// What an answer says behind which the connection ends.
+const CLOSE: &[u8] = b"Connection: close\r\n";
+
+/// What one says to HTTP/1.0 behind which it goes on.
+const KEEP_ALIVE: &[u8] = b"Connection: keep-alive\r\n";
+
 /// Appends an answer with a body. `put_headers` appends whole lines, `put_body` the body.
 #[inline]
 pub(super) fn respond(
@@ -51,8 +57,8 @@ fn begin(out: &mut Vec<u8>, site: &Site, reply: &Reply, status: u16) {
     out.extend_from_slice(b"\r\n");
     match (reply.keep_alive, reply.version) {
         (true, Version::Http11) => {}
-        (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        (true, Version::Http10) => out.extend_from_slice(KEEP_ALIVE),
+        (false, _) => out.extend_from_slice(CLOSE),
     }
     if let Some(origin) = site.cors.allowed_origin(reply.sharing) {
         out.extend_from_slice(b"Access-Control-Allow-Origin: ");
@@ -64,6 +70,22 @@ fn begin(out: &mut Vec<u8>, site: &Site, reply: &Reply, status: u16) {
     if site.cors.varies() {
         out.extend_from_slice(b"Vary: Origin\r\n");
     }
+}
+
+/// Makes the last answer in `out`, which begins at `start` and was encoded as one behind which the
+/// connection goes on, say that the connection ends.
+///
+/// # Panics
+///
+/// Where no answer begins there.
+pub fn announce_close(out: &mut Vec<u8>, start: usize) {
+    let lines = out[start..].split_inclusive(|&byte| byte == b'\n');
+    let head: usize = lines.take(2).map(<[u8]>::len).sum();
+    let line_start = start + head;
+    assert!(out[start..].starts_with(b"HTTP/1.1 ") && head > 2, "an answer begins at {start}");
+    let is_told = out[line_start..].starts_with(KEEP_ALIVE);
+    let line_end = line_start + if is_told { KEEP_ALIVE.len() } else { 0 };
+    out.splice(line_start..line_end, CLOSE.iter().copied());
 }
 
 /// Puts the length of the body into its header, moving the body up behind its digits, and drops

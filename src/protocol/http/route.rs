@@ -3,8 +3,9 @@
 use super::fault::{HttpFault, Methods};
 use super::problem::HttpRefusal;
 use super::request::{Method, Request};
+use super::request_id::{self, RULE};
 use super::target::{Unescaped, unescape};
-use crate::model::{OrderNumber, RequestId, SaleId, request_id_from_text};
+use crate::model::{OrderNumber, RequestId, SaleId};
 
 /// A place, and by its method what is wanted there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +161,8 @@ fn number<N: std::str::FromStr>(field: &'static str, segment: &str) -> Result<N,
 fn request_id(segment: &str) -> Result<RequestId, HttpRefusal> {
     let mut buffer = Unescaped::new();
     unescape(segment, false, &mut buffer)
-        .and_then(|text| request_id_from_text(text.as_bytes()))
-        .ok_or_else(|| HttpRefusal::field("request_id", "a request id is a text of 1 to 64 bytes"))
+        .and_then(|text| request_id::request_id(text.as_bytes()))
+        .ok_or_else(|| HttpRefusal::field("request_id", RULE))
 }
 
 #[cfg(test)]
@@ -180,7 +181,7 @@ mod tests {
     #[test]
     fn every_place_is_found() {
         let (sale, order) = (SaleId(7), OrderNumber(12));
-        let request = request_id_from_text(b"a/b").expect("an id");
+        let request = crate::model::request_id_from_text(b"a/b").expect("an id");
         for (line, route) in [
             ("POST /v1/sales/7/orders", Route::Orders(sale)),
             ("POST /v1/sales/7/orders/12/confirm", Route::Confirm(sale, order)),
