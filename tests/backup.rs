@@ -206,6 +206,55 @@ fn a_damaged_backup_is_never_restored() {
     }
 }
 
+/// Bits rot in a backup, and the data directory still has them; or has them no more.
+#[test]
+fn what_a_backup_has_lost_is_copied_again_or_missed() {
+    let made = Made::new(1, 20);
+    for covered in [8, 15] {
+        made.snapshot(0, covered, |_| ());
+    }
+    let to = made.beside("backup");
+    backup(&made.path(), &to).succeeds();
+    let whole = contents(&to);
+    let [first, second] = [1, 2].map(|n| to.join(format!("shard-000/{n:020}.wal")));
+    flip_at(&second, 3 * 4096 + 70);
+    let leads = ["00000000000000000002.wal", "remove that file", "`boxoffice backup`"];
+    check(&to).fails(ExitCode::DamagedLog, &leads);
+    fs::remove_file(&second).expect("it is removed");
+    check(&to).fails(ExitCode::DamagedLog, &["00000000000000000002.wal", "`boxoffice backup`"]);
+    backup(&made.path(), &to).succeeds();
+    check(&to).succeeds();
+    // Now the server retires the first segment, and later on the backup loses it.
+    fs::remove_file(made.segment(0, 1)).expect("it is removed");
+    backup(&made.path(), &to).succeeds();
+    let truth = fs::read(&first).expect("it is kept");
+    for lose in [&|| fs::remove_file(&first), &|| fs::write(&first, "short")] as [&dyn Fn() -> _; 2]
+    {
+        lose().expect("it is lost");
+        let leads = ["00000000000000000001.wal", "retired it", "archived", "--prune"];
+        backup(&made.path(), &to).fails(ExitCode::DamagedLog, &leads);
+        check(&to).fails(ExitCode::DamagedLog, &["00000000000000000001.wal"]);
+    }
+    // Each of the ways out.
+    let late = made.beside("late");
+    backup(&made.path(), &late).succeeds();
+    check(&late).succeeds();
+    fs::write(&first, truth).expect("it is put back");
+    backup(&made.path(), &to).succeeds();
+    check(&to).succeeds();
+    let segments = |files: &[(PathBuf, Vec<u8>)]| -> Vec<_> {
+        files
+            .iter()
+            .filter(|(path, _)| path.extension().is_some_and(|e| e == "wal"))
+            .cloned()
+            .collect()
+    };
+    assert!(segments(&contents(&to)) == segments(&whole), "as it was at first");
+    fs::remove_file(&first).expect("it is removed");
+    boxoffice(&[&"backup", &made.path(), &"--to", &to, &"--prune"]).succeeds();
+    check(&to).succeeds();
+}
+
 #[test]
 fn no_backup_is_made_of_a_damaged_log() {
     let made = Made::new(1, 20);

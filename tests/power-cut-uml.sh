@@ -9,7 +9,7 @@
 # BOXOFFICE_CUTS_SEED and BOXOFFICE_CUTS_OF reach it. What follows the number is for `cargo test`.
 #
 # It sees this machine's files, read-only; its memory and its disk are files in /dev/shm, 4 GiB at
-# most, and its network is a loopback of its own. It is slow: few snapshots, if any, get done in it.
+# most, and its network is a loopback of its own.
 # Debian's packages user-mode-linux, dmsetup, busybox and e2fsprogs have what it needs. It exits
 # with 77 where that is missing, as a skipped test does.
 set -euo pipefail

@@ -145,6 +145,42 @@ fn what_is_replaced_goes_as_the_setting_says() {
     assert_eq!((replaced(&data_dir).len(), replaced(&archive).len()), (0, 1));
 }
 
+/// What cannot be retired now is by a later start, and what stayed on purpose is left alone.
+#[test]
+fn what_could_not_be_retired_is_by_the_next_start() {
+    let home = temporary_dir();
+    let (data_dir, archive) = (home.path().join("data"), home.path().join("archive"));
+    let mut server = Server::start_on(&data_dir, serve(&data_dir, 1));
+    let sold = sell(&server);
+    server.kill();
+    // The name is taken, by a directory that is not empty.
+    let log_id = |data_dir: &Path| -> String {
+        let text = fs::read_to_string(data_dir.join("MANIFEST")).expect("a manifest");
+        let manifest: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        manifest["logs"][0].as_str().expect("a log id").to_owned()
+    };
+    let taken = archive.join(format!("replaced-{}", log_id(&data_dir)));
+    fs::create_dir_all(taken.join("something")).expect("directories");
+    let path = archive.to_str().expect("the path is UTF-8");
+    let archiving = serve(&data_dir, 2).with("--retention", "archive").with("--archive-dir", path);
+    let mut server = Server::start_on(&data_dir, archiving.clone());
+    assert!(server.log().contains("the next start tries it again"), "{}", server.log());
+    server.kill();
+    assert_eq!(replaced(&data_dir).len(), 1);
+    fs::remove_dir_all(&taken).expect("it is removed");
+    let mut server = Server::start_on(&data_dir, archiving);
+    assert_kept(&server, &sold);
+    server.kill();
+    assert!(replaced(&data_dir).is_empty() && audit(&taken).expect("a log").is_clean());
+    // Those that a setting has kept are the operator's.
+    let mut server = Server::start_on(&data_dir, serve(&data_dir, 1));
+    server.kill();
+    let deleting = serve(&data_dir, 1).with("--retention", "delete");
+    let server = Server::start_on(&data_dir, deleting);
+    assert_kept(&server, &sold);
+    assert_eq!(replaced(&data_dir).len(), 1);
+}
+
 #[test]
 fn a_kill_on_the_way_leaves_the_old_shards_or_the_new_ones() {
     let home = temporary_dir();

@@ -6,6 +6,8 @@
 mod disk;
 #[path = "support/peer.rs"]
 mod peer;
+#[path = "support/program.rs"]
+mod program;
 #[path = "support/server.rs"]
 mod server;
 
@@ -19,6 +21,7 @@ use boxoffice::cli::exit::ExitCode;
 use boxoffice::model::{Refusal, SaleId};
 use disk::Disk;
 use peer::{Peer, buy, hold_ttl, intent};
+use program::boxoffice;
 use server::{Serve, Server, assert_refused, temporary_dir};
 
 const SALE: SaleId = SaleId(7);
@@ -36,15 +39,19 @@ fn segment(data_dir: &Path, index: u64) -> PathBuf {
 }
 
 /// Purchases a few at a time, so that the log grows faster than the state does.
+const AT_ONCE: u128 = 4;
+
 struct Buyer {
     peer: Peer,
+    at_once: u128,
     next: u128,
     bought: Vec<u128>,
 }
 
 impl Buyer {
     fn new(server: &Server) -> Self {
-        Self { peer: Peer::connect(server.address()), next: 0, bought: Vec::new() }
+        let peer = Peer::connect(server.address());
+        Self { peer, at_once: AT_ONCE, next: 0, bought: Vec::new() }
     }
 
     fn on_a_new_sale(server: &Server) -> Self {
@@ -55,8 +62,8 @@ impl Buyer {
 
     /// Whether any of some was taken; the only refusal is that of a full disk.
     fn buy(&mut self) -> bool {
-        let requests: Vec<_> = (self.next..self.next + 4).collect();
-        self.next += 4;
+        let requests: Vec<_> = (self.next..self.next + self.at_once).collect();
+        self.next += self.at_once;
         let asked: Vec<_> =
             requests.iter().map(|n| buy(intent(SALE, 1 + n, *n), &[(1, 1)])).collect();
         let mut is_taken = false;
@@ -142,6 +149,62 @@ fn retention_frees_a_disk_that_the_log_has_filled() {
     server.kill();
     server.restart();
     buyer.assert_kept(&server);
+}
+
+/// What stands in backquotes behind `boxoffice`, as an operator copies it.
+fn commands(line: &str) -> Vec<Vec<&str>> {
+    let quoted = line.split('`').skip(1).step_by(2);
+    let commands = quoted.filter_map(|quoted| quoted.strip_prefix("boxoffice "));
+    commands.map(|command| command.split(' ').collect()).collect()
+}
+
+/// The log has filled the disk with what no snapshot has room beside. The one line about it leads
+/// onto a larger disk, and every purchase is there.
+#[test]
+fn a_disk_that_no_snapshot_fits_on_is_left_by_the_way_that_the_log_says() {
+    let Some(disk) = small_disk(24) else { return };
+    let data_dir = disk.mount.join("data");
+    let mut server = Server::start_on(&data_dir, serve(&data_dir, &[("--snapshot-every", "0")]));
+    let mut buyer = Buyer::on_a_new_sale(&server);
+    buyer.at_once = 500;
+    buyer.buy_until_full();
+    assert!(server.terminate().success());
+    let flags = [("--snapshot-every", SEGMENT_BYTES), ("--retention", "delete")];
+    let mut server = Server::start_on(&data_dir, serve(&data_dir, &flags));
+    while !server.log().contains("no snapshot could be made") {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(server.terminate().success());
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("no snapshot could")).expect("the line");
+    for said in ["MiB have to be free", "it goes on by itself", "stop the server", "it takes "] {
+        assert!(line.contains(said), "{said}: {line}");
+    }
+    // The larger disk.
+    let home = temporary_dir();
+    let [to, new] = [home.path().join("backup"), home.path().join("new")];
+    let place = |word: &str| match word {
+        "BACKUP" => to.clone(),
+        "NEW_DATA_DIR" => new.clone(),
+        word => PathBuf::from(word),
+    };
+    let commands = commands(line);
+    assert_eq!(commands.len(), 2, "{line}");
+    for command in commands {
+        let words: Vec<PathBuf> = command.into_iter().map(place).collect();
+        let words: Vec<&dyn AsRef<std::ffi::OsStr>> =
+            words.iter().map(|word| word as &dyn AsRef<std::ffi::OsStr>).collect();
+        boxoffice(&words).succeeds();
+    }
+    assert!(audit(&new).expect("there is a log").is_clean());
+    let server = Server::start_on(&new, serve(&new, &flags));
+    buyer.assert_kept(&server);
+    buyer.peer = Peer::connect(server.address());
+    assert!(buyer.buy(), "there is room");
+    // And so there is for the snapshots.
+    while segment(&new, 1).exists() {
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

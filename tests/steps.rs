@@ -230,6 +230,11 @@ fn another_number_of_shards() {
         succeeds(&[&"audit", &dir], place);
         let server = Server::start_on(&dir, serve(&dir, 3));
         assert_eq!(see(&server, &sales), expected, "{place}");
+        let entries = fs::read_dir(&dir).expect("it lists").flatten();
+        let names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        let is_left = |name: &str| name.starts_with("replaced-") || name.starts_with("shards.new");
+        let left = names.iter().filter(|name| is_left(&name.to_string_lossy())).count();
+        assert_eq!(left, 0, "{place}: {names:?}");
         for shard in (0..3).map(ShardIndex) {
             // Time does not go back: each shard goes on behind the last record of all.
             let file = snapshots(&shard_dir(&dir, shard)).expect("it lists").remove(0);

@@ -274,7 +274,9 @@ impl State {
             tracing::error!(
                 shard,
                 "the disk is full: holds and purchases are refused (DISK_FULL), what ends a hold \
-                 goes on; free some space, and they are taken again at once"
+                 goes on; free some space or make the file system larger, and they are taken again \
+                 at once; or stop the server and go on on a larger disk (`boxoffice backup`, \
+                 `boxoffice restore`)"
             );
         } else {
             tracing::info!(shard, "there is room on the disk: holds and purchases are taken again");

@@ -11,7 +11,8 @@
 //! The manifest is written twice at creation, `creating` before the logs and `ready` behind
 //! them, so that a creation that was cut short is told from a log that went missing. Where the
 //! number of shards changes it goes by `moving`: from that rename on the new shards count, and
-//! whoever opens the directory finishes what moving them into place was cut short.
+//! whoever opens the directory finishes what moving them into place was cut short. It names the
+//! replaced shards until a server has done with them what its settings say.
 
 mod error;
 
@@ -55,7 +56,7 @@ struct Manifest {
     state: ManifestState,
     /// Log ids in hexadecimal, one for each shard.
     logs: Vec<String>,
-    /// While they are moved into place: the log ids that they replace.
+    /// The log ids that they replaced, until it is settled what becomes of those.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     replaced: Vec<String>,
 }
@@ -140,6 +141,8 @@ pub fn is_in_use(path: &Path) -> bool {
 pub struct DataDir {
     path: PathBuf,
     log_ids: Vec<u64>,
+    /// What the manifest says was replaced.
+    replaced: Vec<String>,
     /// Open as long as this lives, and so is the lock.
     #[expect(dead_code, reason = "held, not read")]
     lock: File,
@@ -185,7 +188,7 @@ impl DataDir {
         }
         manifest.state = ManifestState::Ready;
         write_manifest(path, &manifest)?;
-        Ok(Self { path: path.into(), log_ids, lock })
+        Ok(Self { path: path.into(), log_ids, replaced: Vec::new(), lock })
     }
 
     /// Opens an existing data directory, for tools.
@@ -216,7 +219,8 @@ impl DataDir {
         if manifest.state == ManifestState::Moving {
             move_into_place(path, &mut manifest)?;
         }
-        Ok(Self { path: path.into(), log_ids: parse_log_ids(path, &manifest)?, lock })
+        let log_ids = parse_log_ids(path, &manifest)?;
+        Ok(Self { path: path.into(), log_ids, replaced: manifest.replaced, lock })
     }
 
     /// A server never takes a shard that is gone for one that is new.
@@ -248,9 +252,9 @@ impl DataDir {
         let _ = abandon_new_shards(&self.path);
     }
 
-    /// Puts new shards, which are complete and durable, in the place of the old ones, and returns
-    /// the directory that has those then.
-    pub fn switch_to(&mut self, new: &NewShards) -> Result<PathBuf, DataDirError> {
+    /// Puts new shards, which are complete and durable, in the place of the old ones, which are
+    /// then [`Self::replaced`].
+    pub fn switch_to(&mut self, new: &NewShards) -> Result<(), DataDirError> {
         let path = self.path.clone();
         let directory = path.join(NEW_SHARDS);
         for synced in [&directory, &path] {
@@ -259,10 +263,22 @@ impl DataDir {
         let mut manifest = Manifest::new(ManifestState::Moving, &new.log_ids);
         manifest.replaced = hex(&self.log_ids);
         write_manifest(&path, &manifest)?;
-        let replaced = replaced_directory(&path, &manifest);
         move_into_place(&path, &mut manifest)?;
         self.log_ids.clone_from(&new.log_ids);
-        Ok(replaced)
+        self.replaced = manifest.replaced;
+        Ok(())
+    }
+
+    /// The directory of the shards that were replaced, until it is settled what becomes of them.
+    #[must_use]
+    pub fn replaced(&self) -> Option<PathBuf> {
+        self.replaced.first().map(|first| replaced_directory(&self.path, first))
+    }
+
+    /// The replaced shards are where they shall be, or gone.
+    pub fn settle_replaced(&mut self) -> Result<(), DataDirError> {
+        self.replaced.clear();
+        write_manifest(&self.path, &Manifest::new(ManifestState::Ready, &self.log_ids))
     }
 
     /// How many shards it has.
@@ -331,17 +347,17 @@ pub struct NewLog<'a> {
 const NEW_SHARDS: &str = "shards.new";
 
 /// Where the shards go that new ones replace.
-fn replaced_directory(path: &Path, manifest: &Manifest) -> PathBuf {
-    path.join(format!("replaced-{}", manifest.replaced[0]))
+fn replaced_directory(path: &Path, first_log_id: &str) -> PathBuf {
+    path.join(format!("replaced-{first_log_id}"))
 }
 
 /// Moves the old shards out of the way and the new ones into their place. Every step that was done
 /// already is passed over, so that this can be cut short and begun again.
 fn move_into_place(path: &Path, manifest: &mut Manifest) -> Result<(), DataDirError> {
-    if manifest.replaced.is_empty() {
+    let Some(first) = manifest.replaced.first() else {
         return Err(bad_manifest(path, &"it says that shards are moved, and not which"));
-    }
-    let (new, old) = (path.join(NEW_SHARDS), replaced_directory(path, manifest));
+    };
+    let (new, old) = (path.join(NEW_SHARDS), replaced_directory(path, first));
     create_private_dir(&old).map_err(failed(&old, "create the directory"))?;
     for shard in (0..manifest.replaced.len() as u16).map(ShardIndex) {
         let (from, to) = (shard_directory(path, shard), shard_directory(&old, shard));
@@ -364,7 +380,6 @@ fn move_into_place(path: &Path, manifest: &mut Manifest) -> Result<(), DataDirEr
         fs::remove_dir(&new).map_err(failed(&new, "remove it"))?;
     }
     manifest.state = ManifestState::Ready;
-    manifest.replaced.clear();
     write_manifest(path, manifest)
 }
 
@@ -573,10 +588,16 @@ mod tests {
         fs::remove_dir_all(path).expect("it is removed");
         let (old, new) = begun(path);
         let mut opened = DataDir::open_existing(path).expect("it opens");
-        let replaced = opened.switch_to(&new).expect("they are switched");
+        opened.switch_to(&new).expect("they are switched");
+        let replaced = opened.replaced().expect("they are still there");
         assert_eq!((&opened.log_ids, ids(path, 2)), (&new.log_ids, new.log_ids.clone()));
         drop(opened);
-        assert_eq!(open(path, ONE).expect("it opens").log_ids, new.log_ids);
+        let mut opened = open(path, ONE).expect("it opens");
+        assert_eq!((&opened.log_ids, opened.replaced()), (&new.log_ids, Some(replaced.clone())));
+        opened.settle_replaced().expect("it is settled");
+        drop(opened);
+        let opened = open(path, ONE).expect("it opens");
+        assert_eq!((&opened.log_ids, opened.replaced()), (&new.log_ids, None));
         assert_eq!(open(&replaced, ONE).expect("it is a directory too").log_ids, old);
         assert!(!path.join(NEW_SHARDS).exists());
     }
@@ -590,7 +611,7 @@ mod tests {
             let mut manifest = Manifest::new(ManifestState::Moving, &new.log_ids);
             manifest.replaced = hex(&old);
             write_manifest(path, &manifest).expect("it writes");
-            let replaced = replaced_directory(path, &manifest);
+            let replaced = replaced_directory(path, &manifest.replaced[0]);
             let steps: [&dyn Fn() -> io::Result<()>; 4] = [
                 &|| fs::create_dir(&replaced),
                 &|| fs::rename(path.join("shard-000"), replaced.join("shard-000")),
@@ -608,6 +629,7 @@ mod tests {
             }
             let opened = DataDir::open_existing(path).expect("it is finished");
             assert_eq!((&opened.log_ids, ids(path, 2)), (&new.log_ids, new.log_ids.clone()));
+            assert_eq!(opened.replaced().as_ref(), Some(&replaced));
             assert_eq!(open(&replaced, ONE).expect("it is a directory too").log_ids, old);
         }
     }

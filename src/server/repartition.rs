@@ -55,10 +55,18 @@ pub fn repartition(
         return Err(error);
     }
     drop(state);
-    let replaced = data_dir.switch_to(&new)?;
+    data_dir.switch_to(&new)?;
     tracing::info!(shards = shards.get(), "the state is divided anew");
-    retire(&replaced, retention);
-    Ok(())
+    retire_replaced(data_dir, retention)
+}
+
+/// Does with shards that were replaced, now or before a crash, as the settings say. Where that
+/// fails they stay where they are, and the next start tries it again.
+pub fn retire_replaced(data_dir: &mut DataDir, retention: &Retention) -> Result<(), ServerError> {
+    match data_dir.replaced() {
+        Some(replaced) if retire(&replaced, retention) => Ok(data_dir.settle_replaced()?),
+        _ => Ok(()),
+    }
 }
 
 /// What all old shards know.
@@ -126,8 +134,8 @@ fn verify(state: &Division, header: &SnapshotHeader, path: &Path) -> Result<(), 
     })
 }
 
-/// Does with the old shards as the settings say. What fails here only leaves them where they are.
-fn retire(replaced: &Path, retention: &Retention) {
+/// Whether it is done.
+fn retire(replaced: &Path, retention: &Retention) -> bool {
     let done = match retention {
         Retention::Keep => Ok(replaced.to_owned()),
         Retention::Delete => fs::remove_dir_all(replaced).map(|()| PathBuf::new()),
@@ -136,6 +144,7 @@ fn retire(replaced: &Path, retention: &Retention) {
             let target = archive.join(name);
             create_private_dir(archive)
                 .and_then(|()| fs::rename(replaced, &target))
+                .and_then(|()| File::open(archive)?.sync_all())
                 .map(|()| target)
         }
     };
@@ -147,12 +156,19 @@ fn retire(replaced: &Path, retention: &Retention) {
             directory = %path.display(),
             "the logs of the old shards are here; the server does not need them any more"
         ),
-        Err(error) => tracing::warn!(
-            directory = %replaced.display(),
-            %error,
-            "the logs of the old shards stay here; the server does not need them any more"
-        ),
+        // A crash came right behind, or somebody was faster.
+        Err(_) if !replaced.exists() => {}
+        Err(error) => {
+            tracing::warn!(
+                directory = %replaced.display(),
+                %error,
+                "the logs of the old shards stay here; the server does not need them any more: \
+                 move or remove that directory, or the next start tries it again"
+            );
+            return false;
+        }
     }
+    true
 }
 
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> ServerError {

@@ -21,7 +21,7 @@ use super::documents::Documents;
 use super::error::ServerError;
 use super::mail::{MAILBOX_MESSAGES, Mail};
 use super::metrics::ShardMetrics;
-use super::repartition::repartition;
+use super::repartition::{repartition, retire_replaced};
 use super::restore::{Restored, Snapshot, random, restore};
 use super::service::{IN_FLIGHT_MAX, Service, ServiceConfig};
 use super::shard::{Listener, LoopState, Order, Peer, Reporter, Shard};
@@ -297,6 +297,7 @@ fn open_data_dir(config: &ServerConfig, default: NonZeroU16) -> Result<DataDir, 
     };
     let shards = config.shards.unwrap_or(default);
     let mut data_dir = DataDir::open_or_create(&config.data_dir, shards, make_log)?;
+    retire_replaced(&mut data_dir, &config.retention)?;
     if let Some(asked) = config.shards.filter(|asked| *asked != data_dir.shards()) {
         repartition(&mut data_dir, asked, config.segment_bytes, &config.retention)?;
     }

@@ -11,11 +11,16 @@ use super::checksum;
 use super::manifest::{Manifest, ShardEntry};
 use super::system;
 use crate::model::Lsn;
+use crate::runtime::file::drop_cached;
 use crate::wal::snapshot::SnapshotHeader;
 use crate::wal::{Bounded, FileStorage, LogStart, Recovered, recover_from};
 
 const ANOTHER: &str = "this backup cannot be used: use another one, or make a new one of the data \
                        directory, while that is whole";
+
+/// The way out for a file that the data directory may still have.
+const AGAIN: &str = "`boxoffice backup` copies it again while the data directory has it; else use \
+                     another backup";
 
 /// A backup that is being read, and locked as long as this lives.
 #[derive(Debug)]
@@ -108,11 +113,15 @@ impl Checked {
     }
 }
 
+/// Reads a file, from the disk and not from memory: what a backup is on goes bad in silence.
 fn check_file(path: &Path, (used, bytes): (u64, u64), crc32: u32) -> Result<(), Failed> {
+    if let Ok(file) = File::open(path) {
+        drop_cached(&file);
+    }
     let found = path.metadata().and_then(|meta| Ok((meta.len(), checksum(path, used)?)));
     let found = found.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
-            let message = format!("{} is missing; {ANOTHER}", path.display());
+            let message = format!("{} is missing; {AGAIN}", path.display());
             Failed::new(ExitCode::DamagedLog, message)
         }
         _ => system(path, "read it", &error, ANOTHER),
@@ -121,7 +130,9 @@ fn check_file(path: &Path, (used, bytes): (u64, u64), crc32: u32) -> Result<(), 
         return Ok(());
     }
     let path = path.display();
-    let message =
-        format!("{path} is not what was backed up: its size or checksum differs; {ANOTHER}");
+    let message = format!(
+        "{path} is not what was backed up: its size or checksum differs; remove that file, and \
+         {AGAIN}"
+    );
     Err(Failed::new(ExitCode::DamagedLog, message))
 }

@@ -244,7 +244,7 @@ fn copy_shard(
     }
     entry.snapshots = copy_snapshots(&readable, old, &into, &mut facts)?;
     if let Some(old) = old {
-        keep_retired(args, &mut entry, old, &mut facts);
+        keep_retired(args, &mut entry, old, &mut facts)?;
     }
     let synced = File::open(&into).and_then(|dir| dir.sync_all());
     synced
@@ -428,7 +428,12 @@ fn copy_failed(source: &Path, error: &io::Error) -> Failed {
 }
 
 /// Keeps what the backup has from before, where nothing is missing between.
-fn keep_retired(args: &Args, entry: &mut ShardEntry, old: &ShardEntry, facts: &mut ShardFacts) {
+fn keep_retired(
+    args: &Args,
+    entry: &mut ShardEntry,
+    old: &ShardEntry,
+    facts: &mut ShardFacts,
+) -> Result<(), Failed> {
     let first = entry.segments[0].index;
     let older = old.segments.iter().filter(|known| known.index < first);
     let kept: Vec<SegmentEntry> = older.copied().collect();
@@ -436,12 +441,29 @@ fn keep_retired(args: &Args, entry: &mut ShardEntry, old: &ShardEntry, facts: &m
     let known: HashSet<u64> = entry.snapshots.iter().map(|snapshot| snapshot.lsn).collect();
     let snapshots = old.snapshots.iter().filter(|old| !known.contains(&old.lsn)).copied();
     if is_joined && !args.prune {
+        let into = entry.dir(&args.to);
+        let segments = kept.iter().map(|segment| (segment.path(&into), segment.bytes));
+        let files = segments.chain(snapshots.clone().map(|s| (s.path(&into), s.bytes)));
+        refuse_lost(files)?;
         entry.segments.splice(0..0, kept);
         entry.snapshots.extend(snapshots);
         entry.snapshots.sort_by_key(|snapshot| snapshot.lsn);
     } else {
         facts.dropped_files = (kept.len() + snapshots.count()) as u64;
     }
+    Ok(())
+}
+
+/// Refuses where one of these files, which nobody else has, is gone from the backup or cut short.
+fn refuse_lost(mut files: impl Iterator<Item = (PathBuf, u64)>) -> Result<(), Failed> {
+    let is_lost = |path: &Path, bytes| !fs::metadata(path).is_ok_and(|meta| meta.len() == bytes);
+    let Some((path, _)) = files.find(|(path, bytes)| is_lost(path, *bytes)) else { return Ok(()) };
+    let message = format!(
+        "{} is missing or cut short, and the data directory has retired it: put it back from \
+         where it was archived, or name a new directory; --prune gives up all that was retired",
+        path.display()
+    );
+    Err(Failed::new(ExitCode::DamagedLog, message))
 }
 
 /// Removes what no longer belongs to the backup. What cannot be removed does no harm.

@@ -8,12 +8,14 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
-use super::pace::{Pace, PacedFile, PacedReader, SealedLog};
+use super::pace::{Measure, Pace, PacedFile, PacedReader, SealedLog};
 use crate::engine::{Engine, Replay};
 use crate::model::TimeMs;
+use crate::runtime::disk::disk_space;
 use crate::runtime::file::drop_cached;
 use crate::server::ServerError;
 use crate::server::restore::{LoadError, Snapshot, hash_seed, load_newest};
+use crate::server::space::Bytes;
 use crate::wal::snapshot::{
     SnapshotFile, SnapshotHeader, SnapshotReader, SnapshotTotals, SnapshotWriter, snapshot_path,
     snapshot_preparation,
@@ -90,6 +92,21 @@ pub enum BuildError {
         /// How.
         what: String,
     },
+    /// It does not fit.
+    #[error(
+        "{}: the disk has no room for it: it takes {}{}, and {} are free",
+        path.display(), Bytes(*snapshot_bytes), beside(*spare_bytes), Bytes(*free_bytes)
+    )]
+    NoRoom {
+        /// The file that it was to be.
+        path: PathBuf,
+        /// How large it would have become.
+        snapshot_bytes: u64,
+        /// What was to stay free beside it.
+        spare_bytes: u64,
+        /// What is free, without the part of it that was written.
+        free_bytes: u64,
+    },
     /// The operating system refused.
     #[error("{}: {doing}: {source}", path.display())]
     Io {
@@ -100,6 +117,13 @@ pub enum BuildError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn beside(spare_bytes: u64) -> String {
+    match spare_bytes {
+        0 => String::new(),
+        spare => format!(" and leaves {} to the log", Bytes(spare)),
+    }
 }
 
 /// Makes a snapshot of everything up to the end of a sealed segment.
@@ -142,7 +166,12 @@ fn build_while_going(order: &Build<'_>) -> Result<Built, BuildError> {
         Err(error) => {
             // The space that it takes may be what is missing.
             let _ = fs::remove_file(&temporary);
-            return Err(error);
+            return Err(match error {
+                BuildError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                    no_room(path, &header, &engine, order)
+                }
+                error => error,
+            });
         }
     };
     let file = SnapshotFile { lsn: header.last_lsn, path, bytes };
@@ -209,6 +238,32 @@ fn write(
         Ok(totals)
     };
     write().map_err(failed(path, "write a snapshot"))
+}
+
+/// How much is missing for a snapshot that found no room.
+fn no_room(
+    path: PathBuf,
+    header: &SnapshotHeader,
+    engine: &Engine,
+    order: &Build<'_>,
+) -> BuildError {
+    let measured = measure(header, engine, order.pace)
+        .and_then(|bytes| Ok((bytes, disk_space(order.directory)?.free_bytes)));
+    match measured {
+        Ok((snapshot_bytes, free_bytes)) => {
+            BuildError::NoRoom { path, snapshot_bytes, spare_bytes: order.spare_bytes, free_bytes }
+        }
+        Err(source) => BuildError::Io { path, doing: "measure a snapshot", source },
+    }
+}
+
+/// How large the snapshot becomes, by writing it to nowhere.
+fn measure(header: &SnapshotHeader, engine: &Engine, pace: &Pace) -> io::Result<u64> {
+    let mut writer = SnapshotWriter::new(Measure { bytes: 0, pace }, header)?;
+    for part in engine.export() {
+        writer.part(&part)?;
+    }
+    Ok(writer.finish()?.0.bytes)
 }
 
 /// Whether the snapshot reads back, from the disk, as what the engine knows. Returns its bytes.

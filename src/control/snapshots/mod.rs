@@ -37,7 +37,7 @@ use crate::runtime::disk::disk_space;
 use crate::server::config::{Retention, ServerConfig};
 use crate::server::metrics::{ShardMetrics, SnapshotMetrics};
 use crate::server::restore::Snapshot;
-use crate::server::space::LogSpace;
+use crate::server::space::{Bytes, LogSpace};
 use crate::server::start::StartedLog;
 use crate::wal::{Identity, SegmentIndex};
 
@@ -79,6 +79,15 @@ struct ShardLog {
     snapshot_bytes: u64,
     /// After a failure: when it may be tried again.
     retry_at: Option<Instant>,
+    /// The last snapshot that found no room.
+    missed: Option<Missed>,
+}
+
+/// A snapshot that found no room, and finds none as long as there is no more.
+#[derive(Clone, Copy)]
+struct Missed {
+    sealed: SegmentIndex,
+    bytes: u64,
 }
 
 /// When snapshots are made, and what becomes of what they cover.
@@ -147,6 +156,7 @@ fn shard_log(log: &StartedLog, metrics: &Arc<ShardMetrics>) -> ShardLog {
         covered: log.snapshot.as_ref().map_or(SegmentIndex(0), covered),
         snapshot_bytes: log.snapshot.as_ref().map_or(0, |snapshot| snapshot.file.bytes),
         retry_at: None,
+        missed: None,
     }
 }
 
@@ -236,6 +246,10 @@ impl ShardLog {
         let metrics = &self.metrics.snapshots;
         self.retry_at = None;
         let spare_bytes = rules.spare_bytes(directory);
+        if self.missed.is_some_and(|missed| missed.is_certain(sealed, directory, spare_bytes)) {
+            return self.fail();
+        }
+        self.missed = None;
         match build(&Build { directory, identity, sealed, spare_bytes, pace }) {
             Ok(built) => {
                 let took = start.elapsed();
@@ -270,14 +284,69 @@ impl ShardLog {
             }
             Err(BuildError::Stopped) => {}
             Err(error) => {
-                metrics.failures.add(1);
-                self.retry_at = Some(Instant::now() + RETRY_PAUSE);
-                tracing::error!(
-                    shard,
-                    %error,
-                    "no snapshot could be made; a start reads more of the log"
-                );
+                let what_then = match error {
+                    BuildError::NoRoom { snapshot_bytes: bytes, spare_bytes, .. } => {
+                        self.missed = Some(Missed { sealed, bytes });
+                        self.without_room(rules, sealed, bytes.saturating_add(spare_bytes))
+                    }
+                    _ => "a start reads more of the log".to_owned(),
+                };
+                tracing::error!(shard, %error, "no snapshot could be made; {what_then}");
+                self.fail();
             }
         }
+    }
+
+    fn fail(&mut self) {
+        self.metrics.snapshots.failures.add(1);
+        self.retry_at = Some(Instant::now() + RETRY_PAUSE);
+    }
+
+    /// What comes of it that a snapshot up to this segment does not fit, and the ways out.
+    fn without_room(&self, rules: &Rules, sealed: SegmentIndex, wanted_bytes: u64) -> String {
+        let is_first = self.covered == SegmentIndex(0);
+        let (meanwhile, bytes) = match (rules.makes_room(), is_first) {
+            (false, _) => ("a start reads more of the log", wanted_bytes),
+            (true, false) => ("no segment of the log is given up before", wanted_bytes),
+            // The state, and so the second one, grows with the log.
+            (true, true) => {
+                let second = wanted_bytes.saturating_mul(self.sealed.0) / sealed.0;
+                let both = wanted_bytes.saturating_add(second);
+                ("no segment of the log is given up before there are two of them", both)
+            }
+        };
+        let dir = self.directory.parent().unwrap_or(&self.directory).display();
+        format!(
+            "{meanwhile}. About {} have to be free: remove other files or make the file system \
+             larger, and it goes on by itself; or stop the server and go on on a larger disk, by \
+             `boxoffice backup {dir} --to BACKUP` and `boxoffice restore BACKUP --to NEW_DATA_DIR`",
+            Bytes(bytes)
+        )
+    }
+}
+
+impl Missed {
+    /// Whether the same snapshot would find no room again.
+    fn is_certain(self, sealed: SegmentIndex, directory: &Path, spare_bytes: u64) -> bool {
+        let wanted_bytes = self.bytes.saturating_add(spare_bytes);
+        let is_there = disk_space(directory).map_or(true, |disk| disk.free_bytes >= wanted_bytes);
+        self.sealed == sealed && !is_there
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_snapshot_on_the_same_disk_is_not_tried_again() {
+        let home = tempfile::tempdir().expect("a directory");
+        let sealed = SegmentIndex(7);
+        let is_certain = |bytes, sealed, spare_bytes| {
+            Missed { sealed: SegmentIndex(7), bytes }.is_certain(sealed, home.path(), spare_bytes)
+        };
+        assert!(is_certain(u64::MAX, sealed, 0) && is_certain(1, sealed, u64::MAX));
+        assert!(!is_certain(1, sealed, 0), "there is room");
+        assert!(!is_certain(u64::MAX, sealed.next(), 0), "sales may have been archived");
     }
 }

@@ -61,6 +61,10 @@ impl Pace {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
+    fn check_end(&self) -> io::Result<()> {
+        if self.is_stopped() { Err(io::Error::other("the server stops")) } else { Ok(()) }
+    }
+
     fn spend(&self, rate: &Rate, bytes: usize) -> io::Result<()> {
         let took = Duration::from_secs_f64(bytes as f64 / rate.bytes_per_second as f64);
         let paid_at = {
@@ -72,9 +76,7 @@ impl Pace {
         // Readers ahead have threads of their own.
         background::enter();
         loop {
-            if self.is_stopped() {
-                return Err(io::Error::other("the server stops"));
-            }
+            self.check_end()?;
             let left = paid_at.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
@@ -143,6 +145,24 @@ impl Write for PacedFile<'_> {
         }
         self.pace.spend(&self.pace.write, written)?;
         Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Counts what would be written, until the end.
+pub(super) struct Measure<'a> {
+    pub(super) bytes: u64,
+    pub(super) pace: &'a Pace,
+}
+
+impl Write for Measure<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes += bytes.len() as u64;
+        self.pace.check_end()?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
