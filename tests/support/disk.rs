@@ -257,8 +257,8 @@ impl Drop for FlakyDevice {
     }
 }
 
-/// A disk that is a program, `nbdkit` with filters; `nbdfuse` makes it a file that a loop device can
-/// lie on.
+/// A disk that is a program, `nbdkit` with filters; `nbdfuse` makes it a file that a loop device
+/// can lie on.
 struct ServedDevice {
     /// The two processes.
     served_by: Vec<Child>,
