@@ -10,6 +10,7 @@ use super::super::{Failed, print};
 use super::beside::read;
 use super::facts::{ShardFacts, Verdict};
 use super::logs::Logs;
+use crate::server::datadir::CUT_NOTE;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -40,6 +41,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let mut shards = Vec::new();
     for log in &logs.shards {
         shards.push(read(&args.dir, log, in_use, |_, _| {})?.examined.facts);
+    }
+    if args.dir.join(CUT_NOTE).exists() {
+        // A part of a log; what would mend a whole one is not for it.
+        for shard in &mut shards {
+            shard.next.clear();
+        }
     }
     let of_logs = shards.iter().map(|shard| shard.verdict).max().unwrap_or(Verdict::Clean);
     let manifest_fault = logs.manifest_fault.map(|fault| fault.to_string());
