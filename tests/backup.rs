@@ -174,6 +174,25 @@ fn a_restore_goes_back_to_a_record_or_a_time() {
     assert!(!again.exists(), "a refused restore leaves nothing");
 }
 
+/// What lies before the log that is left is in a snapshot, and cannot be left out.
+#[test]
+fn a_restore_does_not_go_back_behind_what_was_retired() {
+    let made = Made::new(2, 20);
+    made.snapshot(0, FRAMES_OF_SEGMENT, |_| ());
+    fs::remove_file(made.segment(0, 1)).expect("it is retired");
+    let (to, restored) = (made.beside("backup"), made.beside("restored"));
+    backup(&made.path(), &to).succeeds();
+    let of_snapshot = TIME + (FRAMES_OF_SEGMENT - 1) * 1000;
+    for time in [TIME - 1, TIME + 1000, of_snapshot - 1] {
+        let ended = restore(&to, &restored, &["--to-time", &time.to_string()]);
+        ended.fails(ExitCode::Usage, &["shard 0", "reaches back to LSN 21 of", "older backup"]);
+        assert!(!restored.exists(), "nothing is half restored");
+    }
+    let last = restore(&to, &restored, &["--to-time", &of_snapshot.to_string()]).succeeds().json();
+    assert_eq!(last["shards"][0]["last_lsn"], 21);
+    assert_serves_and_is_clean(&restored, 2);
+}
+
 #[test]
 fn a_damaged_backup_is_never_restored() {
     let made = Made::new(1, 20);
@@ -264,6 +283,10 @@ fn no_backup_is_made_of_a_damaged_log() {
     made.flip(0, 9);
     backup(&made.path(), &to).fails(ExitCode::DamagedLog, &["wal verify", "still valid"]);
     assert!(contents(&to) == before);
+    // Where there is none yet, none is promised.
+    let ended = backup(&made.path(), &made.beside("first"));
+    assert!(!ended.stderr.contains("still valid"), "{ended:?}");
+    ended.fails(ExitCode::DamagedLog, &["wal verify", "no backup is made"]);
     // The way out that `verify` names.
     let restored = made.beside("restored");
     restore(&to, &restored, &[]).succeeds();

@@ -316,6 +316,85 @@ fn a_disk_that_fails_ends_the_server_at_once_and_loses_nothing() {
     assert_all_there(&server, 1, &bought);
 }
 
+fn failing_disk() -> Option<Disk> {
+    let disk = Disk::on_failing_device(64);
+    disk.inspect_err(|why| println!("skipped, there is no device that can fail: {why}")).ok()
+}
+
+/// A server that prepares one segment after the other, at its leisure, and sold some before.
+fn preparing(disk: &Disk) -> (Server, HashMap<u128, Outcome>) {
+    let data_dir = disk.mount.join("data");
+    let serve = Serve::on(&data_dir).with("--segment-bytes", "1052672");
+    let server = Server::start_on(&data_dir, serve.with("--segments-ahead", "8"));
+    let mut peer = Peer::connect(server.address());
+    peer.open_sale(SALE, SaleTerms::default(), &[(1, 1_000_000)]);
+    let requests: Vec<_> = (0..300).map(|n| buy(intent(SALE, 1, n), &[(1, 1)])).collect();
+    let answers = peer.ask_all(&requests).into_iter();
+    (server, (0..).zip(answers.map(|got| got.expect("it is sold").outcome)).collect())
+}
+
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How often the server has said this.
+fn said(server: &Server, what: &str) -> usize {
+    server.log().matches(what).count()
+}
+
+const CANNOT_PREPARE: &str = "cannot prepare a log segment";
+
+/// Writes fail while a segment is filled with zeros, and no request waits for it: it is thrown
+/// away, and made anew once the disk is mended.
+#[test]
+fn a_segment_that_cannot_be_filled_is_made_anew() {
+    let Some(mut disk) = failing_disk() else { return };
+    let (mut server, bought) = preparing(&disk);
+    let preparation = |index| segment(&server, index).with_extension("wal.tmp");
+    wait_until(|| (3..9).any(|index| preparation(index).exists()));
+    disk.cut().expect("it can fail");
+    wait_until(|| said(&server, CANNOT_PREPARE) > 0);
+    disk.mend();
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains(CANNOT_PREPARE)).expect("it said so");
+    assert!(line.contains("Input/output error") && line.contains("every second"), "{line}");
+    wait_until(|| said(&server, "log segments are prepared again") > 0);
+    wait_until(|| segment(&server, 6).exists());
+    server.kill();
+    server.restart();
+    assert_all_there(&server, 1, &bought);
+}
+
+/// The directory is synced right behind the renaming of a new segment. Where that fails, nobody
+/// knows whether the segment will be there, and so nothing is written to it.
+#[test]
+fn a_directory_that_cannot_be_synced_ends_the_server() {
+    let Some(mut disk) = failing_disk() else { return };
+    let (mut server, bought) = preparing(&disk);
+    let is_over = |server: &Server| said(server, "syncing the directory") > 0;
+    for index in 3.. {
+        assert!(index < 9, "every cut came too late");
+        wait_until(|| segment(&server, index).exists());
+        let before = said(&server, CANNOT_PREPARE);
+        disk.cut().expect("it can fail");
+        wait_until(|| is_over(&server) || said(&server, CANNOT_PREPARE) > before);
+        if is_over(&server) {
+            break;
+        }
+        // The sync was faster. The next one is as good.
+        disk.mend();
+    }
+    let status = server.wait();
+    let log = server.log();
+    assert_eq!(status.code(), Some(i32::from(ExitCode::DiskFailed.number())), "{log}");
+    assert_complaint(&log, &["shard-000", "syncing the directory", "what was answered is safe"]);
+    disk.mount_again().expect("it is mounted anew");
+    server.restart();
+    assert_all_there(&server, 1, &bought);
+}
+
 /// Starts as somebody without rights, below these limits: it serves, or says the one line.
 fn start_below(limits: &[&str]) -> Result<(), String> {
     let home = temporary_dir();

@@ -54,6 +54,13 @@ fn a_lost_manifest_costs_nothing() {
         let leads = ["MANIFEST", "boxoffice backup", "boxoffice restore"];
         assert_refused(&Serve::on(&dir).with_shards(2).refused(), code, &leads);
         boxoffice(&[&"audit", &dir]).fails(code, &leads);
+        // The logs are clean, and the directory is not.
+        let verified = boxoffice(&[&"wal", &"verify", &dir, &"--json"]);
+        let facts = verified.fails(ExitCode::DamagedLog, &leads).json();
+        assert_eq!(
+            (&facts["verdict"], &facts["shards"][0]["verdict"]),
+            (&"damaged".into(), &"clean".into())
+        );
         // The way out that they lead to.
         let (to, restored) = (made.beside("backup"), made.beside("restored"));
         backup(&dir, &to).succeeds();
@@ -130,6 +137,26 @@ fn a_damaged_backup_is_not_told_to_be_repaired() {
     }
     restore(&to, &made.beside("restored"))
         .fails(ExitCode::DamagedLog, &["00000000000000000002.wal is missing", "another"]);
+}
+
+/// What the disk does not give back of a snapshot stops no server, and no tool either. A directory
+/// in its place cannot be read, as a bad sector cannot.
+#[test]
+fn a_snapshot_that_cannot_be_read_stops_neither_verify_nor_backup() {
+    let made = Made::new(1, 20);
+    let snapshots = [made.snapshot(0, 8, |_| ()), made.snapshot(0, 15, |_| ())];
+    fs::remove_file(&snapshots[1]).expect("it is removed");
+    fs::create_dir(&snapshots[1]).expect("a directory");
+    let verified = boxoffice(&[&"wal", &"verify", &made.path(), &"--json"]);
+    let facts = verified.fails(ExitCode::DamagedLog, &["each way out"]).json();
+    let shard = &facts["shards"][0];
+    assert_eq!((&shard["serves"], &shard["snapshots"][1]["fault"]), (&true.into(), &Value::Null));
+    assert!(shard["damages"][0].as_str().is_some_and(|what| what.contains("directory")), "{shard}");
+    let to = made.beside("backup");
+    backup(&made.path(), &to).succeeds();
+    restore(&to, &made.beside("restored")).succeeds();
+    let mut server = Server::start_on(&made.path(), Serve::on(&made.path()));
+    assert!(server.terminate().success());
 }
 
 #[test]

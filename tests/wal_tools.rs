@@ -190,6 +190,14 @@ fn damage_in_the_middle_is_shown_explained_and_cut_off() {
     let note: Value =
         serde_json::from_slice(&fs::read(copy.join("CUT.json")).expect("a note")).expect("JSON");
     assert_eq!(note["at_lsn"], 28);
+    // Whoever comes upon it, is led to its records, and to no repair.
+    let lead = format!("boxoffice wal dump {}", copy.display());
+    server::assert_refused(&Serve::on(&copy).refused(), ExitCode::ForeignData, &[&lead]);
+    let verified = verify(&copy).fails(ExitCode::DamagedLog, &[]).json();
+    assert!(verified["manifest_fault"].as_str().is_some_and(|fault| fault.contains(&lead)));
+    assert_eq!(verified["shards"][0]["next"], Value::Array(Vec::new()));
+    let given_up = dump(&copy, &["--past-damage", "--from-lsn", "28"]);
+    assert!(lsns(&given_up.fails(ExitCode::DamagedLog, &[])).into_iter().eq(31..=60));
 }
 
 #[test]

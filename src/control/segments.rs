@@ -128,8 +128,13 @@ impl Preparer {
             is_quiet: Cell::new(true),
             was_full: Cell::new(false),
         });
-        glommio::spawn_local(keep_ahead(Rc::clone(&state), receiver)).detach();
-        glommio::spawn_local(watch(Rc::clone(&state))).detach();
+        let own = Rc::clone(&state);
+        let work = async move {
+            probe(&own).await;
+            glommio::spawn_local(keep_ahead(Rc::clone(&own), receiver)).detach();
+            watch(own).await;
+        };
+        glommio::spawn_local(work).detach();
         Self { reached, state }
     }
 
@@ -299,6 +304,16 @@ fn remove_strays(directory: &Path, secured: Range<u64>) {
     }
 }
 
+/// The first file of a disk that the executor opens is read once, to learn how the disk completes
+/// reads. So that is one that has something to read, and on the disk.
+async fn probe(state: &State) {
+    let path = segment_path(&state.log.directory, state.current.get());
+    if let Ok(file) = DmaFile::open(path).await {
+        // What is wrong with the disk will show in what matters.
+        let _ = file.close().await;
+    }
+}
+
 async fn keep_ahead(state: Rc<State>, reached: LocalReceiver<()>) {
     loop {
         if state.wants_more() {
@@ -345,7 +360,6 @@ async fn prepare(state: &State, segment: Segment) -> io::Result<File> {
         allocate(&temporary, segment.bytes).await?;
         state.secured.set(1);
     }
-    // The first file of a disk that the executor opens is read once, to probe the disk.
     let file = OpenOptions::new().read(true).write(true).dma_open(&temporary).await?;
     let filled = fill(&file, state, segment).await;
     let synced = match filled {

@@ -67,7 +67,18 @@ impl Disk {
     /// unless it is told to flush.
     pub fn on_caching_device(mebibytes: u64) -> Result<Self, String> {
         let mut disk = Self::made("mkfs.ext4", &["-q", "-F", "-m", "0"], mebibytes)?;
-        disk.device = Device::Caching(CachingDevice::start(disk.home.path(), &disk.image)?);
+        disk.device = Device::Caching(ServedDevice::caching(disk.home.path(), &disk.image)?);
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// One with ext4 on a device of which every write takes a moment, and fails from its cut on
+    /// until it is mended. What nothing asks for stays unwritten meanwhile.
+    pub fn on_failing_device(mebibytes: u64) -> Result<Self, String> {
+        let mut disk = Self::made("mkfs.ext4", &["-q", "-F", "-m", "0"], mebibytes)?;
+        let trigger = disk.home.path().join("trigger");
+        let device = ServedDevice::failing(disk.home.path(), &disk.image, &trigger)?;
+        disk.device = Device::Failing { device, trigger };
         disk.mount()?;
         Ok(disk)
     }
@@ -100,24 +111,36 @@ impl Disk {
                 device.cut();
                 Ok(())
             }
+            Device::Failing { trigger, .. } => {
+                File::create(trigger).expect("a file can be made");
+                Ok(())
+            }
             Device::Flaky(device) => device.cut(),
             Device::Loop => run("xfs_io", &["-x", "-c", "shutdown", text(&self.mount)]),
+        }
+    }
+
+    /// A failing device works again, under the very file system.
+    pub fn mend(&mut self) {
+        if let Device::Failing { trigger, .. } = &self.device {
+            fs::remove_file(trigger).expect("it was cut");
         }
     }
 
     /// Mounts it anew, as a machine does that has power again. Nothing may be open on it but what
     /// is about to be closed.
     pub fn mount_again(&mut self) -> Result<(), String> {
+        self.mend();
         run_patiently("umount", &[text(&self.mount)])?;
         match &self.device {
             Device::Caching(_) => {
                 // The old one goes first: it is mounted where the new one shall be.
                 self.device = Device::Loop;
-                let device = CachingDevice::start(self.home.path(), &self.image)?;
+                let device = ServedDevice::caching(self.home.path(), &self.image)?;
                 self.device = Device::Caching(device);
             }
             Device::Flaky(device) => device.mend()?,
-            Device::Loop => {}
+            Device::Loop | Device::Failing { .. } => {}
         }
         self.mount()
     }
@@ -127,6 +150,10 @@ impl Disk {
         match &self.device {
             Device::Loop => on_loop(&self.image),
             Device::Caching(device) => on_loop(&device.file),
+            // Its journal is written when a sync asks for it, and not by the clock.
+            Device::Failing { device, .. } => {
+                run("mount", &["-o", "loop,commit=300", text(&device.file), text(&self.mount)])
+            }
             Device::Flaky(device) => run("mount", &[&device.path()?, text(&self.mount)]),
         }
     }
@@ -143,7 +170,12 @@ impl Drop for Disk {
 enum Device {
     /// A loop device, and no more.
     Loop,
-    Caching(CachingDevice),
+    Caching(ServedDevice),
+    Failing {
+        device: ServedDevice,
+        /// Writes fail while there is this file.
+        trigger: PathBuf,
+    },
     Flaky(FlakyDevice),
 }
 
@@ -225,16 +257,33 @@ impl Drop for FlakyDevice {
     }
 }
 
-/// A disk with a volatile cache: `nbdkit` keeps writes in memory until it is told to flush, and
-/// `nbdfuse` makes it a file that a loop device can lie on.
-struct CachingDevice {
+/// A disk that is a program, `nbdkit` with filters; `nbdfuse` makes it a file that a loop device
+/// can lie on.
+struct ServedDevice {
     /// The two processes.
     served_by: Vec<Child>,
     file: PathBuf,
 }
 
-impl CachingDevice {
-    fn start(home: &Path, image: &Path) -> Result<Self, String> {
+impl ServedDevice {
+    /// With a volatile cache: writes are kept in memory until it is told to flush.
+    fn caching(home: &Path, image: &Path) -> Result<Self, String> {
+        Self::start(home, image, &["--filter=cache"], &["cache=writeback"])
+    }
+
+    /// One of which each write takes 30 ms, and then fails where the trigger is there.
+    fn failing(home: &Path, image: &Path, trigger: &Path) -> Result<Self, String> {
+        let trigger = format!("error-pwrite-file={}", text(trigger));
+        let settings = ["wdelay=30ms", "error=EIO", "error-pwrite-rate=100%", &trigger];
+        Self::start(home, image, &["--filter=delay", "--filter=error"], &settings)
+    }
+
+    fn start(
+        home: &Path,
+        image: &Path,
+        filters: &[&str],
+        settings: &[&str],
+    ) -> Result<Self, String> {
         let (socket, file) = (home.join("socket"), home.join("device"));
         let _ = fs::remove_file(&socket);
         File::create(&file).expect("a file can be made");
@@ -244,8 +293,8 @@ impl CachingDevice {
             command.spawn().map_err(|error| format!("{command:?}: {error}"))
         };
         let mut kit = Command::new("nbdkit");
-        kit.args(["--foreground", "--unix", text(&socket), "--filter=cache", "file"]);
-        kit.args([text(image), "cache=writeback"]);
+        kit.args(["--foreground", "--unix", text(&socket)]).args(filters);
+        kit.args(["file", text(image)]).args(settings);
         let mut device = Self { served_by: vec![quiet(&mut kit)?], file };
         wait_until(|| socket.exists());
         let uri = format!("nbd+unix://?socket={}", text(&socket));
@@ -264,7 +313,7 @@ impl CachingDevice {
     }
 }
 
-impl Drop for CachingDevice {
+impl Drop for ServedDevice {
     fn drop(&mut self) {
         self.cut();
         let _ = run("umount", &["--lazy", text(&self.file)]);

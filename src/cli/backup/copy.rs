@@ -30,8 +30,8 @@ use crate::wal::{
 /// How often a shard is begun anew because the server retired a segment meanwhile.
 const ATTEMPTS: u32 = 5;
 
-const STILL_VALID: &str = "what the last run left is still valid; free some space or name another \
-                           --to, and run this again";
+const STILL_VALID: &str = "what an earlier run has left there is still valid; free some space or \
+                           name another --to, and run this again";
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -273,11 +273,12 @@ fn read(
     }
     let recovered = recovered.map_err(|error| {
         let failed = wal::failed(&error);
-        let message = format!(
-            "{}; no backup is made of a damaged log, and the last one in {} is still valid",
-            failed.message,
-            args.to.display()
-        );
+        let earlier = if is_backup(&args.to) {
+            format!(", and the last one in {} is still valid", args.to.display())
+        } else {
+            String::new()
+        };
+        let message = format!("{}; no backup is made of a damaged log{earlier}", failed.message);
         Failed::new(failed.code, message)
     })?;
     let is_inside = |snapshot: &Snapshot| {

@@ -89,7 +89,9 @@ impl Manifest {
         };
         let bad = |what: &dyn std::fmt::Display| {
             let path = path.display();
-            let message = format!("{path} is damaged ({what}); use another backup");
+            let message = format!(
+                "{path} is damaged ({what}); use another backup, or make one in a new directory"
+            );
             Failed::new(ExitCode::DamagedLog, message)
         };
         let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| bad(&error))?;

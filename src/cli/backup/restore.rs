@@ -202,10 +202,16 @@ fn restore_shard(
     })?;
     files.close().map_err(|error| target.failed(&error))?;
     let earliest_lsn = checked.earliest().0;
-    if copied.last_lsn.0 < earliest_lsn {
+    // What lies before the log that is there cannot be left out, whenever it was.
+    let oldest = checked.headers().next().filter(|_| checked.start.is_some());
+    let is_too_early =
+        oldest.is_some_and(|oldest| matches!(until, Until::Time(time) if oldest.last_time > time));
+    if copied.last_lsn.0 < earliest_lsn || is_too_early {
+        let since =
+            oldest.map_or(String::new(), |oldest| format!(" of {}", Moment(oldest.last_time)));
         let message = format!(
-            "shard {}: the backup reaches back to LSN {earliest_lsn} only, and this point is \
-             before it; use an older backup",
+            "shard {}: the backup reaches back to LSN {earliest_lsn}{since} only, and this point \
+             is before it; use an older backup",
             to.shard
         );
         return Err(Failed::new(ExitCode::Usage, message));

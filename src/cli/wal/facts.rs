@@ -54,7 +54,7 @@ pub(in crate::cli) struct ShardFacts {
     /// What lies behind the damage.
     lost: Option<Loss>,
     /// What to do next, in the order of preference.
-    next: Vec<String>,
+    pub(super) next: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]

@@ -59,7 +59,12 @@ impl Grounds {
                 Err(SnapshotError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                     continue;
                 }
-                Err(SnapshotError::Io(error)) => return Err(system(&file.path, error)),
+                Err(SnapshotError::Io(error))
+                    if error.kind() == io::ErrorKind::PermissionDenied =>
+                {
+                    return Err(system(&file.path, error));
+                }
+                // A server passes over what its disk does not give back, too.
                 Err(error) => Err(error.to_string()),
             };
             found.push(Snapshot { file, sound });

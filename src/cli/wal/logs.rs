@@ -5,10 +5,11 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use super::super::Failed;
+use super::super::backup::is_backup;
 use super::super::exit::ExitCode;
 use super::failed;
 use crate::model::ShardIndex;
-use crate::server::datadir::{DataDirError, is_in_use, logs};
+use crate::server::datadir::{DataDirError, inspect, is_in_use, logs};
 use crate::wal::{
     FileStorage, Identity, LogId, LogStorage, SegmentHeader, WalError, segment_header, shard_dirs,
 };
@@ -18,6 +19,8 @@ use crate::wal::{
 pub(in crate::cli) struct Logs {
     /// Whether a process has the directory, which may be writing.
     pub(in crate::cli) is_in_use: bool,
+    /// Why no server starts on the directory, whatever its logs are like.
+    pub(in crate::cli) manifest_fault: Option<DataDirError>,
     /// In the order of the shards.
     pub(in crate::cli) shards: Vec<ShardLog>,
 }
@@ -52,7 +55,8 @@ impl Logs {
                 return Err(Failed::new(ExitCode::Configuration, message));
             }
         }
-        Ok(Self { is_in_use, shards })
+        let manifest_fault = if is_backup(dir) { None } else { inspect(dir).err() };
+        Ok(Self { is_in_use, manifest_fault, shards })
     }
 }
 

@@ -19,7 +19,7 @@ use super::logs::{Logs, ShardLog, refused};
 use super::loss::Loss;
 use crate::model::Lsn;
 use crate::runtime::file::{close_to_others, create_private_dir};
-use crate::server::datadir::DataDir;
+use crate::server::datadir::{CUT_NOTE, DataDir};
 use crate::wal::{
     FileStorage, LogStart, LogStorage, Position, SEGMENT_BYTES_DEFAULT, Segment, SegmentIndex, cut,
     cut_behind_snapshot, segment_header,
@@ -257,7 +257,7 @@ fn copy_away(args: &Args, log: &ShardLog, cut: &Cut) -> Result<(), Failed> {
             copy.sync_all()?;
         }
         let note = serde_json::to_vec_pretty(cut).expect("facts are plain data");
-        let note_path = into.join("CUT.json");
+        let note_path = into.join(CUT_NOTE);
         fs::write(&note_path, note)?;
         File::open(&note_path)?.sync_all()?;
         File::open(&shard_dir)?.sync_all()?;
@@ -267,7 +267,7 @@ fn copy_away(args: &Args, log: &ShardLog, cut: &Cut) -> Result<(), Failed> {
     copy().map_err(|error| {
         // Half a copy is none, and may be what fills the disk.
         let _ = fs::remove_dir_all(&shard_dir);
-        let _ = fs::remove_file(into.join("CUT.json"));
+        let _ = fs::remove_file(into.join(CUT_NOTE));
         if !was_there {
             let _ = fs::remove_dir(into);
         }
@@ -322,7 +322,9 @@ impl fmt::Display for Cut {
         write!(
             f,
             "  buyers with orders among them were told that these are safe: tell them, or enter \
-             them again (`boxoffice wal dump --past-damage` shows the records)"
+             them again (`boxoffice wal dump {backup} --past-damage --from-lsn {}` shows the \
+             records then)",
+            self.at_lsn
         )
     }
 }

@@ -10,6 +10,7 @@ use super::super::{Failed, print};
 use super::beside::read;
 use super::facts::{ShardFacts, Verdict};
 use super::logs::Logs;
+use crate::server::datadir::CUT_NOTE;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -29,6 +30,8 @@ struct Facts {
     verdict: Verdict,
     /// Whether a server has the directory; a frame that it is writing is no torn tail.
     in_use: bool,
+    /// Why no server starts on the directory, whatever its logs are like.
+    manifest_fault: Option<String>,
     shards: Vec<ShardFacts>,
 }
 
@@ -39,10 +42,22 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     for log in &logs.shards {
         shards.push(read(&args.dir, log, in_use, |_, _| {})?.examined.facts);
     }
-    let verdict = shards.iter().map(|shard| shard.verdict).max().unwrap_or(Verdict::Clean);
-    print(&Facts { verdict, in_use, shards }, args.json)?;
+    if args.dir.join(CUT_NOTE).exists() {
+        // A part of a log; what would mend a whole one is not for it.
+        for shard in &mut shards {
+            shard.next.clear();
+        }
+    }
+    let of_logs = shards.iter().map(|shard| shard.verdict).max().unwrap_or(Verdict::Clean);
+    let manifest_fault = logs.manifest_fault.map(|fault| fault.to_string());
+    let verdict = if manifest_fault.is_some() { Verdict::Damaged } else { of_logs };
+    let facts = Facts { verdict, in_use, manifest_fault, shards };
+    print(&facts, args.json)?;
     let dir = args.dir.display();
     match verdict {
+        Verdict::Damaged if of_logs != Verdict::Damaged => {
+            Err(Failed::new(ExitCode::DamagedLog, facts.manifest_fault.unwrap_or_default()))
+        }
         Verdict::Clean => Ok(()),
         Verdict::TornTail => Err(Failed::new(
             ExitCode::TornTail,
@@ -59,6 +74,9 @@ impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for shard in &self.shards {
             writeln!(f, "{shard}")?;
+        }
+        if let Some(fault) = &self.manifest_fault {
+            writeln!(f, "DAMAGED: {fault}")?;
         }
         Ok(())
     }

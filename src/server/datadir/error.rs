@@ -9,6 +9,9 @@ pub const RESTORE_UNFINISHED: &str = "RESTORE-UNFINISHED";
 /// What a backup has in the place of a manifest.
 pub(super) const BACKUP_LIST: &str = "BACKUP.json";
 
+/// What `boxoffice wal truncate` leaves beside what it gave up.
+pub const CUT_NOTE: &str = "CUT.json";
+
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -91,7 +94,8 @@ impl DataDirError {
     /// Whether what was found is a part of what Boxoffice makes.
     pub(super) fn is_of_ours(&self) -> bool {
         let Self::NotOurs { found, .. } = self else { return false };
-        [BACKUP_LIST, RESTORE_UNFINISHED].contains(&found.as_str()) || found.starts_with("shard-")
+        [BACKUP_LIST, RESTORE_UNFINISHED, CUT_NOTE].contains(&found.as_str())
+            || found.starts_with("shard-")
     }
 }
 
@@ -105,6 +109,10 @@ fn way_out(path: &Path, found: &str) -> String {
         BACKUP_LIST => format!(
             "it is a backup: `boxoffice restore {dir} --to NEW_DATA_DIR` makes a data directory of \
              it"
+        ),
+        CUT_NOTE => format!(
+            "it has what `boxoffice wal truncate` gave up: `boxoffice wal dump {dir} \
+             --past-damage` shows its records"
         ),
         shard if shard.starts_with("shard-") => of_its_logs(path),
         _ => "name an empty or a new directory".to_owned(),
