@@ -13,6 +13,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use boxoffice::cli::exit::ExitCode;
 use server::{Refused, Serve, Server, assert_refused, contents, temporary_dir};
@@ -58,7 +60,15 @@ fn a_good_start_says_where_it_listens_and_stops_in_order() {
     }
     assert!(!server.log().contains(" ERROR "), "nobody is frightened: {}", server.log());
     assert_eq!(server.shards(), 1);
+    // Not before the next segment is there has each part of the server done something.
+    let next = server.data_dir().join("shard-000/00000000000000000002.wal");
+    let until = Instant::now() + Duration::from_mins(1);
+    while !next.exists() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(next.exists(), "the next segment is made ahead:\n{}", server.log());
     assert!(server.terminate().success(), "SIGTERM is no failure:\n{}", server.log());
+    assert!(!server.log().contains("ERROR"), "nothing is wrong:\n{}", server.log());
     server.restart();
     assert!(!server.kill().success(), "a killed server did not end by itself");
     server.restart();
