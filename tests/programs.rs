@@ -9,6 +9,7 @@ mod http_peer;
 mod server;
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::num::NonZeroU16;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -27,6 +28,7 @@ use boxoffice::wal::{
     SEGMENT_HEADER_BYTES, SegmentIndex, recover, shard_dir,
 };
 use http_peer::HttpPeer;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use server::{Refused, Serve, Server, assert_refused, temporary_dir};
 
@@ -380,6 +382,51 @@ fn an_audit_tells_by_its_exit_code_what_it_found() {
     assert_refused(&damaged, ExitCode::DamagedLog, &["report"]);
     let failure = json(&damaged.stdout)["shards"][0]["failure"].to_string();
     assert!(failure.contains(&format!("offset {offset}")), "{failure}");
+}
+
+#[test]
+fn a_demo_that_cannot_begin_says_why_by_its_exit_code() {
+    let home = temporary_dir();
+    let missing = home.path().join("missing");
+    let refused = run(&["demo", "--dir", utf8(&missing)]);
+    assert_refused(&refused, ExitCode::Configuration, &["--dir", utf8(&missing)]);
+    assert!(!missing.exists(), "it makes no directory that it does not remove");
+
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" demo --dir \"$1\""]);
+    command.args([env!("CARGO_BIN_EXE_boxoffice"), utf8(home.path())]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let refused = Refused::from_run(command);
+    assert_eq!(refused.code, Some(i32::from(ExitCode::Environment.number())), "{refused:?}");
+    assert!(refused.stderr.contains("limit of 64 open files"), "{refused:?}");
+    assert_eq!(fs::read_dir(home.path()).expect("it can be listed").count(), 0);
+}
+
+/// Who has seen enough presses Ctrl-C, a supervisor sends SIGTERM, a test harness SIGKILL: none of
+/// them is left with a server that nobody knows of.
+#[test]
+fn an_interrupted_demo_leaves_no_server_and_no_directory() {
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let home = temporary_dir();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
+        command.args(["demo", "--rate", "1000", "--stock", "1000000", "--dir", utf8(home.path())]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut demo = command.spawn().expect("the program can be run");
+        let mut said = BufReader::new(demo.stderr.take().expect("it is piped")).lines();
+        let selling = said.by_ref().map_while(Result::ok).find(|line| line.contains("selling"));
+        assert!(selling.is_some(), "it begins to sell");
+        kill_process(Pid::from_child(&demo), signal).expect("it runs");
+        // The server holds stderr as well: what is read to its end is held by nobody.
+        let said: Vec<String> = said.map_while(Result::ok).collect();
+        let status = demo.wait().expect("it ends");
+        if signal == Signal::KILL {
+            continue;
+        }
+        assert_eq!(status.code(), Some(i32::from(ExitCode::Failure.number())), "{said:?}");
+        assert!(said.last().is_some_and(|line| line.contains("interrupted")), "{said:?}");
+        let left = fs::read_dir(home.path()).expect("it can be listed").count();
+        assert_eq!(left, 0, "{signal:?}: the demo cleans up");
+    }
 }
 
 #[test]

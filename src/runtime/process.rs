@@ -1,10 +1,15 @@
-//! What the kernel knows of this process, and of the disk below a directory.
+//! What the kernel knows of this process, and of the disk below a directory; and processes that
+//! end with their parent.
 
-use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fs, io};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{
+    Resource, Signal, getpid, getppid, getrlimit, set_parent_process_death_signal,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 /// This process and the disk of a directory, at one moment. What cannot be learned is absent.
@@ -52,8 +57,22 @@ pub fn facts(started: SystemTime, directory: &Path) -> ProcessFacts {
 #[must_use]
 pub fn is_stderr_journal(journal_stream: &str) -> bool {
     let Some((device, inode)) = journal_stream.split_once(':') else { return false };
-    let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    let Ok(stderr) = rustix::fs::fstat(io::stderr()) else { return false };
     device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino)
+}
+
+/// Has the command's process killed when the calling thread ends, however it ends.
+pub fn die_with_parent(command: &mut Command) {
+    let parent = getpid();
+    let tie = move || -> io::Result<()> {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // A parent that ended before that is told to nobody.
+        let is_alive = getppid() == Some(parent);
+        if is_alive { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    };
+    // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe
+    // calls are allowed. It makes two bare system calls and neither allocates nor locks.
+    unsafe { command.pre_exec(tie) };
 }
 
 /// A field of `/proc/self/status`, which has its sizes in KiB.
@@ -79,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_journal_is_known_by_its_stream() {
-        let stderr = rustix::fs::fstat(std::io::stderr()).expect("it is open");
+        let stderr = rustix::fs::fstat(io::stderr()).expect("it is open");
         let (device, inode) = (stderr.st_dev, stderr.st_ino);
         assert!(is_stderr_journal(&format!("{device}:{inode}")));
         assert!(!is_stderr_journal(&format!("{device}:{}", inode + 1)));

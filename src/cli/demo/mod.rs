@@ -16,6 +16,7 @@ mod ledger;
 mod report;
 mod rush;
 mod server;
+mod stop;
 mod web;
 
 use std::num::{NonZeroU16, NonZeroU32};
@@ -28,6 +29,7 @@ use self::ledger::Ledger;
 use self::report::Report;
 use self::rush::{Counts, Rush};
 use self::server::ServerProcess;
+use self::stop::Stop;
 use self::web::WebBuyers;
 use super::exit::ExitCode;
 use super::{Failed, print};
@@ -91,6 +93,14 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What every part of the demo needs.
+struct Stage<'a> {
+    args: &'a Args,
+    placement: Placement,
+    clock: SystemClock,
+    stop: Stop,
+}
+
 /// A directory that is removed at the end, whatever the end is.
 struct Scratch(PathBuf);
 
@@ -102,11 +112,19 @@ impl Drop for Scratch {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
+    if !args.dir.is_dir() {
+        let dir = args.dir.display();
+        let problem =
+            format_args!("--dir {dir}: no such directory; name one on the disk to be tried");
+        return Err(Failed::new(ExitCode::Configuration, problem));
+    }
+    let stop = Stop::listen()?;
     let scratch = Scratch(args.dir.join(format!("boxoffice-demo-{}", std::process::id())));
     let placement = Placement::choose(&args.dir)?;
+    let stage = Stage { args, placement, clock: SystemClock::new(), stop };
     let mut report = Report::new(args.rate, args.seed.unwrap_or_else(rush::draw_seed));
-    let mut server = ServerProcess::start(&scratch.0, args.shards, &placement.server)?;
-    keep_to(&placement.rush)?;
+    let mut server = ServerProcess::start(&scratch.0, args.shards, &stage.placement.server)?;
+    keep_to(&stage.placement.rush)?;
     let capacities = define(&server, args.stock)?;
     tell(format_args!(
         "selling {} units of {} items at {} requests/s, seed {}",
@@ -115,23 +133,22 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
         args.rate,
         report.seed
     ));
-    let clock = SystemClock::new();
     let web = WebBuyers::start(server.http_address(), SALE, report.seed, args.stock / WEB_PART)?;
     let mut ledger = Ledger::new(report.seed, &capacities);
     let mut counts = Counts::new(report.seed);
     for kill in 1..=KILLS {
         let rush = Rush::new(&mut ledger, SALE, counts);
-        counts = part(args, &mut server, &placement, (clock, rush, kill), &mut report)?;
+        counts = part(&stage, &mut server, rush, kill, &mut report)?;
         web.follow(server.http_address());
-        let findings = verify(&server, &ledger, clock)?;
+        let findings = verify(&stage, &server, &ledger)?;
         tell(format_args!("kill {kill} in the midst of the rush: {findings}"));
         report.after_kills.add(findings);
     }
     let rush = Rush::new(&mut ledger, SALE, counts);
-    sell_out(args, &server, clock, rush, &mut report)?;
+    sell_out(&stage, &server, rush, &mut report)?;
     report.web = web.finish()?;
     let counts = client(&server)?.availability(SALE).map_err(failure)?;
-    report.at_the_end = verify(&server, &ledger, clock)?;
+    report.at_the_end = verify(&stage, &server, &ledger)?;
     report.judge_stock(&capacities, &counts, &ledger);
     server.terminate()?;
     report.judge_audit(&audit(&scratch.0).map_err(failure)?, SALE);
@@ -145,15 +162,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
 
 /// Sells the part of the stock that ends with this kill, kills the server, starts it again.
 fn part(
-    args: &Args,
+    stage: &Stage<'_>,
     server: &mut ServerProcess,
-    placement: &Placement,
-    (clock, mut rush, kill): (SystemClock, Rush<'_>, u32),
+    mut rush: Rush<'_>,
+    kill: u32,
     report: &mut Report,
 ) -> Result<Counts, Failed> {
+    let Stage { args, placement, clock, .. } = stage;
     let goal = u64::from(args.stock) * u64::from(kill) / u64::from(KILLS + 1);
-    let mut driver = connect(server, clock, &mut rush)?;
-    let load = send(&mut driver, &mut rush, args.rate, |rush| rush.units_sold() >= goal)?;
+    let mut driver = connect(server, *clock, &mut rush)?;
+    let load = send(stage, &mut driver, &mut rush, |rush| rush.units_sold() >= goal)?;
     kill_under_load(server, &mut driver, &mut rush, (load, KILL_DELAY * kill))?;
     report.asked_before_kills = rush.asked();
     let killed = Instant::now();
@@ -161,7 +179,7 @@ fn part(
     keep_to(&placement.all)?;
     server.restart()?;
     keep_to(&placement.rush)?;
-    connect(server, clock, &mut rush)?;
+    connect(server, *clock, &mut rush)?;
     report.kills = kill;
     report.recovery_ms = killed.elapsed().as_millis().max(report.recovery_ms);
     Ok(rush.pause())
@@ -169,17 +187,17 @@ fn part(
 
 /// Goes on until sold out, and finishes what was begun.
 fn sell_out(
-    args: &Args,
+    stage: &Stage<'_>,
     server: &ServerProcess,
-    clock: SystemClock,
     mut rush: Rush<'_>,
     report: &mut Report,
 ) -> Result<(), Failed> {
-    let mut driver = connect(server, clock, &mut rush)?;
-    send(&mut driver, &mut rush, args.rate, |rush: &Rush<'_>| Rush::is_sold_out(rush))?;
+    let mut driver = connect(server, stage.clock, &mut rush)?;
+    send(stage, &mut driver, &mut rush, |rush: &Rush<'_>| Rush::is_sold_out(rush))?;
     rush.stop_asking();
     let until = driver.now().after(SETTLE_TIME_MAX);
     while !rush.is_settled() && driver.now() < until {
+        stage.stop.check()?;
         let look = driver.now().after(LOOK);
         driver.run(&mut rush, Load::Closed, look).map_err(driven)?;
     }
@@ -270,16 +288,17 @@ fn connect(
 
 /// Sends the rush at its rate until it is enough, or until time is up. Gives the load back.
 fn send(
+    stage: &Stage<'_>,
     driver: &mut Driver,
     rush: &mut Rush<'_>,
-    rate: NonZeroU32,
     is_enough: impl Fn(&Rush<'_>) -> bool,
 ) -> Result<Load, Failed> {
     let lane = Lane { index: 0, count: NonZeroU32::MIN };
-    let mut load = Load::Open(Pace::new(rate, driver.now(), lane));
+    let mut load = Load::Open(Pace::new(stage.args.rate, driver.now(), lane));
     let start = driver.now();
     let until = start.after(RUSH_TIME_MAX);
     while !is_enough(rush) && driver.now() < until {
+        stage.stop.check()?;
         let look = driver.now().after(LOOK);
         load = driver.run(rush, load, look).map_err(driven)?;
     }
@@ -312,11 +331,12 @@ fn kill_under_load(
 }
 
 /// Asks the server for every acknowledged answer again.
-fn verify(server: &ServerProcess, ledger: &Ledger, clock: SystemClock) -> Result<Findings, Failed> {
+fn verify(stage: &Stage<'_>, server: &ServerProcess, ledger: &Ledger) -> Result<Findings, Failed> {
     let mut check = Check::new(ledger, SALE);
-    let mut driver = connect(server, clock, &mut check)?;
+    let mut driver = connect(server, stage.clock, &mut check)?;
     let until = driver.now().after(Duration::from_secs(30));
     while !check.is_done() && driver.now() < until {
+        stage.stop.check()?;
         let look = driver.now().after(LOOK);
         driver.run(&mut check, Load::Closed, look).map_err(driven)?;
     }

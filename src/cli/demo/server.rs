@@ -3,13 +3,16 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::failure;
 use crate::cli::Failed;
+use crate::cli::exit::ExitCode;
+use crate::runtime::process::die_with_parent;
 
 /// A server process on the demo's directory. Dropping it kills it.
 pub(super) struct ServerProcess {
@@ -87,15 +90,19 @@ impl Drop for ServerProcess {
 }
 
 fn spawn(data_dir: &Path, shards: NonZeroU16, cpus: &str) -> Result<(Child, Listening), Failed> {
-    let start = || -> std::io::Result<(Child, Option<Listening>)> {
-        let mut child = Command::new(std::env::current_exe()?)
+    let start = || -> std::io::Result<Result<(Child, Listening), ExitStatus>> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args(["serve", "--binary", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .args(["--log", "warn", "--cpus", cpus, "--shards", &shards.to_string()])
             .arg("--data-dir")
             .arg(data_dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .spawn()?;
+            // Ctrl-C is for the demo, which then ends its server.
+            .process_group(0);
+        die_with_parent(&mut command);
+        let mut child = command.spawn()?;
         let stdout = child.stdout.take().expect("it is piped");
         let (mut binary, mut http) = (None, None);
         for line in BufReader::new(stdout).lines() {
@@ -107,16 +114,22 @@ fn spawn(data_dir: &Path, shards: NonZeroU16, cpus: &str) -> Result<(Child, List
                 http = address.parse().ok();
             }
             if line == "ready" {
-                let both = binary.zip(http);
-                return Ok((child, both.map(|(binary, http)| Listening { binary, http })));
+                let (binary, http) = binary.zip(http).expect("it says where before it is ready");
+                return Ok(Ok((child, Listening { binary, http })));
             }
         }
-        child.wait()?;
-        Ok((child, None))
+        Ok(Err(child.wait()?))
     };
     match start() {
-        Ok((child, Some(listening))) => Ok((child, listening)),
-        Ok((_, None)) => Err(failure("the server did not start; its own line says why")),
+        Ok(Ok(started)) => Ok(started),
+        Ok(Err(status)) => {
+            // Whoever acts upon exit codes acts upon the server's.
+            let code =
+                ExitCode::ALL.into_iter().find(|code| Some(code.number().into()) == status.code());
+            let why =
+                format_args!("the server did not start ({status}); its own line above says why");
+            Err(Failed::new(code.unwrap_or(ExitCode::Failure), why))
+        }
         Err(error) => Err(failure(format_args!("cannot run the server: {error}"))),
     }
 }
