@@ -147,6 +147,20 @@ fn a_port_in_use_is_named() {
     assert!(contents(&data_dir) == before, "a refused start changes nothing");
 }
 
+/// As the ports of a server are for a moment after it was killed.
+#[test]
+fn a_port_that_becomes_free_is_waited_for() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it has an address");
+    let leaving = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        drop(taken);
+    });
+    let server = Server::start_with(|serve| serve.with("--http", &address.to_string()));
+    assert_eq!(server.http_address(), address);
+    leaving.join().expect("it only sleeps");
+}
+
 #[test]
 fn a_data_directory_that_is_a_file_is_a_wrong_setting() {
     let home = temporary_dir();

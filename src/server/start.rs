@@ -11,6 +11,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::asks::ASKS_MAX;
 use super::calibrate::calibrate;
@@ -46,6 +47,10 @@ pub const RING: RingConfig = RingConfig {
     receive_buffers: 2048,
     receive_buffer_bytes: 4096,
 };
+
+/// How often a port that is taken is tried again, and how long after.
+const PORT_NAPS: u32 = 400;
+const PORT_NAP: Duration = Duration::from_millis(5);
 
 /// Orders from the control plane that wait at most: what it asks, and a few of other kinds.
 const ORDERS_MAX: usize = 64;
@@ -353,7 +358,11 @@ impl Listening {
 
 fn listen(config: &ServerConfig, shards: NonZeroU16) -> Result<Listening, ServerError> {
     let listen = |address, flag, count| {
-        net::listen(address, count).map_err(|source| ServerError::Listen { address, flag, source })
+        listen_patiently(address, count).map_err(|source| ServerError::Listen {
+            address,
+            flag,
+            source,
+        })
     };
     let address = config.binary;
     let binary = listen(address, "--binary", usize::from(shards.get()))?;
@@ -371,6 +380,21 @@ fn listen(config: &ServerConfig, shards: NonZeroU16) -> Result<Listening, Server
     let own = own.collect::<Result<_, _>>()?;
     let http = listen(config.http, "--http", usize::from(shards.get()))?;
     Ok(Listening { binary, own, http })
+}
+
+/// Listens once the port is free, or gives up after two seconds.
+///
+/// The kernel takes a ring down behind the end of its process, and its listeners with it: for some
+/// ten milliseconds the ports of a server that was killed are still taken, and whoever starts it
+/// again at once would be told to stop a process that is not there.
+fn listen_patiently(address: SocketAddr, count: usize) -> io::Result<Listeners> {
+    for _ in 0..PORT_NAPS {
+        match net::listen(address, count) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(PORT_NAP),
+            listening => return listening,
+        }
+    }
+    net::listen(address, count)
 }
 
 // The answer to Hello lists a port for each shard.
