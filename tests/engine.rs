@@ -415,6 +415,7 @@ fn the_comparison_notices_every_flaw() {
         Flaw::ReleaseKeepsLimit,
         Flaw::PartialConfirmKeepsRest,
         Flaw::ConfirmAtDeadline,
+        Flaw::ExtendForEver,
         Flaw::RepeatSaysNewDeadline,
         Flaw::AnyBodyIsTheSame,
         Flaw::FenceForgets,

@@ -165,16 +165,28 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// The same hold extended twice by one buyer, which two commands drawn apart hardly ever are.
+fn extended_twice() -> impl Strategy<Value = Vec<Step>> {
+    (intent(), order()).prop_map(|(intent, order)| {
+        let next = RequestId((intent.request.0 + 1) % REQUESTS);
+        let intents = [intent, Intent { request: next, ..intent }];
+        intents.map(|intent| send(Command::Extend { intent, order })).into()
+    })
+}
+
 /// The prologue, and what happens then.
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        16 => command().prop_map(send),
-        3 => any::<prop::sample::Index>().prop_map(Step::Again),
-        3 => prop_oneof![0..3_u64, Just(1_000), 0..5_000_u64, Just(4_000)].prop_map(Step::Pass),
-        1 => (0..4_usize).prop_map(Step::Expire),
+    let passes = prop_oneof![0..3_u64, Just(1_000), 0..5_000_u64, Just(4_000)];
+    let steps = prop_oneof![
+        16 => command().prop_map(|command| vec![send(command)]),
+        2 => extended_twice(),
+        3 => any::<prop::sample::Index>().prop_map(|earlier| vec![Step::Again(earlier)]),
+        3 => passes.prop_map(|passes| vec![Step::Pass(passes)]),
+        1 => (0..4_usize).prop_map(|holds| vec![Step::Expire(holds)]),
     ];
-    prop::collection::vec(step, 1..160)
-        .prop_map(|steps| prologue().into_iter().map(send).chain(steps).collect())
+    prop::collection::vec(steps, 1..160).prop_map(|steps| {
+        prologue().into_iter().map(send).chain(steps.into_iter().flatten()).collect()
+    })
 }
 
 /// A command with extreme numbers, and how much time passes before it.

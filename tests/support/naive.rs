@@ -28,6 +28,8 @@ pub enum Flaw {
     PartialConfirmKeepsRest,
     /// A hold can still be confirmed at the very millisecond of its deadline.
     ConfirmAtDeadline,
+    /// A hold can be extended again and again.
+    ExtendForEver,
     /// A repeated hold says the extended deadline.
     RepeatSaysNewDeadline,
     /// Any body is taken for the same under a known request id.
@@ -503,8 +505,9 @@ impl Naive {
 
     fn extend(&mut self, intent: Intent, number: OrderNumber, now: TimeMs) -> Judged {
         let ttl = u64::from(self.sales[&intent.sale].terms.hold_ttl.0);
+        let is_endless = self.flaw == Some(Flaw::ExtendForEver);
         let order = self.own(intent, number, OrderState::Held, now)?;
-        if order.extended {
+        if order.extended && !is_endless {
             return Err(Refusal::WrongState { state: OrderState::Held });
         }
         order.extended = true;
