@@ -553,8 +553,8 @@ mod tests {
     use super::super::metrics::{CloseReason, Operation, Protocol};
     use super::*;
     use crate::model::{
-        AccountId, Answer, Command, Intent, ItemId, ItemTerms, Line, Outcome, Price, Quantity,
-        Query, Refusal, RequestId, SaleId, SaleState, SaleTerms, Wanted, WantedLine,
+        AccountId, Answer, Command, Intent, ItemId, ItemTerms, Line, OrderNumber, Outcome, Price,
+        Quantity, Query, Refusal, RequestId, SaleId, SaleState, SaleTerms, Wanted, WantedLine,
     };
     use crate::protocol::binary::{Hello, Response, encode_command, encode_hello};
 
@@ -578,6 +578,26 @@ mod tests {
         assert!(desk.service.poll_send().is_none(), "nobody is there to send to");
         assert_eq!(desk.service.poll_close(), Some(desk.slot));
         assert_eq!(desk.service.poll_close(), None, "a socket is closed once");
+    }
+
+    /// The bound that `HELLO` tells: what is beyond it waits, and nothing is dropped.
+    #[test]
+    fn a_connection_has_as_many_requests_in_flight_as_it_was_told() {
+        let mut desk = Desk::new();
+        desk.receive_command(SALE);
+        desk.poll();
+        let query = Query::Order { sale: SALE, order: OrderNumber(1) };
+        desk.receive_queries(2 * IN_FLIGHT_MAX, query);
+        assert_eq!(desk.service.connections.at(desk.slot).in_flight, IN_FLIGHT_MAX);
+        desk.written();
+        let mut answers = 0;
+        while answers < 1 + 2 * IN_FLIGHT_MAX as usize {
+            desk.service.handle_turn();
+            desk.poll();
+            answers += desk.sent().len();
+            assert!(desk.service.connections.at(desk.slot).in_flight <= IN_FLIGHT_MAX);
+        }
+        assert_eq!(answers, 1 + 2 * IN_FLIGHT_MAX as usize);
     }
 
     #[test]
