@@ -10,13 +10,15 @@ use std::net::TcpListener;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use boxoffice::client::{Cause, Client, ClientError, Held, Options, Pending, Settled};
+use boxoffice::client::{
+    Cause, Client, ClientError, Held, Options, Pending, Settled, UNCLAIMED_MAX,
+};
 use boxoffice::model::{
     AccountId, Answer, Command, Intent, ItemCounts, ItemId, Line, OrderNumber, Outcome, PaymentRef,
     Price, Quantity, Query, Refusal, RequestId, SaleId, ShardIndex, TimeMs, Wanted, WantedLine,
 };
 use boxoffice::protocol::binary::{DecodeError, ErrorCode, Welcome, encode_answer};
-use peer::{Peer, Script, Talk, answer_to, welcome};
+use peer::{Fault, Peer, Script, Talk, answer_to, welcome};
 use proptest::prelude::*;
 
 const SALE: SaleId = SaleId(1);
@@ -511,6 +513,30 @@ fn a_restart_with_another_number_of_shards_is_followed() {
     assert_eq!((first.finish().len(), second.finish().len()), (3, 1));
 }
 
+/// Who gives up half of a batch drops the rest of it, and goes on with the same client.
+#[test]
+fn unclaimed_answers_are_bounded_and_those_of_dropped_requests_thrown_away() {
+    let peer = Peer::start(vec![healthy()]);
+    let mut client = connect(&peer);
+    for request in 0..2 * UNCLAIMED_MAX as u128 {
+        drop(client.submit(&buy(request)).expect("the dropped ones take no room"));
+    }
+    let mut kept = Vec::new();
+    let refused = loop {
+        let request = kept.len() as u128;
+        match client.submit(&buy(request)) {
+            Ok(pending) => kept.push((request, pending)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, ClientError::Definite(Cause::Unclaimed));
+    let waited_for = kept.split_off(UNCLAIMED_MAX / 2);
+    assert_all_answered(&mut client, waited_for);
+    drop(kept);
+    let pending = submit_all(&mut client, 1..3);
+    assert_all_answered(&mut client, pending);
+}
+
 #[test]
 #[should_panic(expected = "another client")]
 fn a_pending_request_belongs_to_its_client() {
@@ -520,18 +546,6 @@ fn a_pending_request_belongs_to_its_client() {
     drop(one);
     let mut other = connect(&peer);
     let _ = other.wait(pending);
-}
-
-/// What the peer does with one request.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Answer,
-    AnswerTwice,
-    DropUnanswered,
-    AnswerThenDrop,
-    CutAnswer,
-    Garbage,
-    Keep,
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -546,28 +560,6 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
-/// Follows the faults until one ends the connection, or the client does.
-fn misbehave(talk: &mut Talk, faults: &Vec<Fault>) {
-    talk.greet();
-    let mut kept = Vec::new();
-    for fault in faults {
-        let Some(asked) = talk.next() else { return };
-        let mut bytes = Vec::new();
-        encode_answer(&mut bytes, asked.correlation, &answer_to(asked.request));
-        match fault {
-            Fault::Answer => talk.raw(&bytes),
-            Fault::AnswerTwice => talk.raw(&[&bytes[..], &bytes].concat()),
-            Fault::DropUnanswered => return,
-            Fault::AnswerThenDrop => return talk.raw(&bytes),
-            Fault::CutAnswer => return talk.raw(&bytes[..bytes.len() / 2]),
-            Fault::Garbage => talk.raw(&[0xff; 40]),
-            Fault::Keep => kept.push(asked),
-        }
-    }
-    talk.answer_all(&kept);
-    talk.serve();
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -579,7 +571,7 @@ proptest! {
         requests in 1_u128..40,
     ) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let peer = peer::Endless::on(listener, faults, misbehave);
+        let peer = peer::Endless::on(listener, faults, peer::misbehave);
         let mut client = Client::connect(peer.address(), options()).expect("the peer greets");
         let pending = submit_all(&mut client, 0..requests);
         assert_all_answered(&mut client, pending);

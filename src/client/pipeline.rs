@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::ToSocketAddrs;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use crate::protocol::binary::{
     ErrorCode, KEY_BYTES_MAX, NAME_BYTES_MAX, Response, Welcome, encode_command, encode_query,
 };
 
-/// The most answers that may lie with the client because nobody waited for them.
+/// The most answers that may lie with the client because nobody has waited for them yet.
 pub const UNCLAIMED_MAX: usize = 65_536;
 
 /// What became of a request.
@@ -38,16 +39,32 @@ pub struct Client {
     /// Those of them that are on no lane.
     queued: BTreeSet<u64>,
     settled: HashMap<u64, Settlement>,
+    /// Tickets that nobody will wait for.
+    dropped: Dropped,
     /// Why the last connection broke.
     last_cause: Option<Cause>,
 }
 
-/// A request that was submitted. Its answer is kept until it is waited for.
+/// Where a [`Pending`] that is dropped leaves its ticket, on whatever thread that is.
+type Dropped = Arc<Mutex<Vec<u64>>>;
+
+/// A request that was submitted. Its answer is kept until it is waited for. Where this is dropped,
+/// the request goes its way all the same, and its answer is thrown away.
 #[derive(Debug)]
 #[must_use = "only waiting tells what became of the request"]
 pub struct Pending {
     client: u64,
     ticket: u64,
+    /// `None` once it is waited for.
+    dropped: Option<Dropped>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(dropped) = &self.dropped {
+            dropped.lock().unwrap_or_else(PoisonError::into_inner).push(self.ticket);
+        }
+    }
 }
 
 /// A request on its way.
@@ -60,6 +77,8 @@ struct Flight {
     lane: Option<usize>,
     /// Whether some server may have seen it.
     was_sent: bool,
+    /// Whether nobody will wait for its answer.
+    is_dropped: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -86,6 +105,7 @@ impl Client {
             unanswered: BTreeMap::new(),
             queued: BTreeSet::new(),
             settled: HashMap::new(),
+            dropped: Dropped::default(),
             last_cause: None,
         };
         client.lanes.open(FIRST, Instant::now()).map_err(unsent)?;
@@ -125,10 +145,10 @@ impl Client {
     /// # Panics
     ///
     /// Where `pending` comes from another client.
-    #[expect(clippy::needless_pass_by_value, reason = "waiting uses the pending request up")]
-    pub fn wait(&mut self, pending: Pending) -> Result<Result<Answer, Refusal>, ClientError> {
-        let Pending { client, ticket } = pending;
-        assert_eq!(client, self.id, "a pending request of another client");
+    pub fn wait(&mut self, mut pending: Pending) -> Result<Result<Answer, Refusal>, ClientError> {
+        assert_eq!(pending.client, self.id, "a pending request of another client");
+        pending.dropped = None;
+        let ticket = pending.ticket;
         loop {
             if let Some(settlement) = self.settled.remove(&ticket) {
                 return settlement;
@@ -143,6 +163,7 @@ impl Client {
         kind: Kind,
         encode: impl FnOnce(&mut Vec<u8>, u64),
     ) -> Result<Pending, ClientError> {
+        self.forget_dropped();
         if self.settled.len() >= UNCLAIMED_MAX {
             return Err(ClientError::Definite(Cause::Unclaimed));
         }
@@ -152,14 +173,26 @@ impl Client {
         encode(&mut frame, ticket);
         let frame = frame.into_boxed_slice();
         let deadline = Instant::now() + self.lanes.options().request_timeout;
-        let flight = Flight { frame, route, kind, deadline, lane: None, was_sent: false };
+        let flight =
+            Flight { frame, route, kind, deadline, lane: None, was_sent: false, is_dropped: false };
         self.unanswered.insert(ticket, flight);
         self.queued.insert(ticket);
         self.dispatch();
         while self.queued.contains(&ticket) {
             self.step(ticket);
         }
-        Ok(Pending { client: self.id, ticket })
+        Ok(Pending { client: self.id, ticket, dropped: Some(Arc::clone(&self.dropped)) })
+    }
+
+    /// Throws away what nobody will wait for.
+    fn forget_dropped(&mut self) {
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        for ticket in dropped.drain(..) {
+            self.settled.remove(&ticket);
+            if let Some(flight) = self.unanswered.get_mut(&ticket) {
+                flight.is_dropped = true;
+            }
+        }
     }
 
     /// Moves everything on a little, and `ticket` in particular. Blocks for [`SLICE`] at most,
@@ -258,15 +291,16 @@ impl Client {
             match response {
                 Response::Answer(answer) if is_expected => {
                     connection.count_answer();
-                    self.unanswered.remove(&ticket);
-                    self.settled.insert(ticket, Ok(answer));
+                    let flight = self.unanswered.remove(&ticket);
+                    if flight.is_some_and(|flight| !flight.is_dropped) {
+                        self.settled.insert(ticket, Ok(answer));
+                    }
                 }
                 Response::Error(error) => {
                     let cause = Cause::Misunderstood(error);
                     // Bytes damaged on the way may do better next time; others will not.
                     if is_expected && error.code != ErrorCode::BadCrc {
-                        self.unanswered.remove(&ticket);
-                        self.settled.insert(ticket, Err(ClientError::Definite(cause.clone())));
+                        self.fail_with(ticket, ClientError::Definite(cause.clone()));
                     }
                     return Err(cause);
                 }
@@ -327,15 +361,22 @@ impl Client {
 
     /// Settles a request without an answer.
     fn fail(&mut self, ticket: u64, cause: Cause) {
-        self.queued.remove(&ticket);
-        let Some(flight) = self.unanswered.remove(&ticket) else { return };
+        let Some(flight) = self.unanswered.get(&ticket) else { return };
         let error = match flight.kind {
             Kind::Command(request) if flight.was_sent => {
                 ClientError::UnknownOutcome { request, cause }
             }
             Kind::Command(_) | Kind::Query => unsent(cause),
         };
-        self.settled.insert(ticket, Err(error));
+        self.fail_with(ticket, error);
+    }
+
+    fn fail_with(&mut self, ticket: u64, error: ClientError) {
+        self.queued.remove(&ticket);
+        let flight = self.unanswered.remove(&ticket);
+        if flight.is_some_and(|flight| !flight.is_dropped) {
+            self.settled.insert(ticket, Err(error));
+        }
     }
 }
 

@@ -251,3 +251,37 @@ impl Talk {
         }
     }
 }
+
+/// What the peer does with one request.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    Answer,
+    AnswerTwice,
+    DropUnanswered,
+    AnswerThenDrop,
+    CutAnswer,
+    Garbage,
+    Keep,
+}
+
+/// Follows the faults until one ends the connection, or the client does.
+pub fn misbehave(talk: &mut Talk, faults: &Vec<Fault>) {
+    talk.greet();
+    let mut kept = Vec::new();
+    for fault in faults {
+        let Some(asked) = talk.next() else { return };
+        let mut bytes = Vec::new();
+        encode_answer(&mut bytes, asked.correlation, &answer_to(asked.request));
+        match fault {
+            Fault::Answer => talk.raw(&bytes),
+            Fault::AnswerTwice => talk.raw(&[&bytes[..], &bytes].concat()),
+            Fault::DropUnanswered => return,
+            Fault::AnswerThenDrop => return talk.raw(&bytes),
+            Fault::CutAnswer => return talk.raw(&bytes[..bytes.len() / 2]),
+            Fault::Garbage => talk.raw(&[0xff; 40]),
+            Fault::Keep => kept.push(asked),
+        }
+    }
+    talk.answer_all(&kept);
+    talk.serve();
+}
