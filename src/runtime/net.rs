@@ -107,7 +107,9 @@ mod tests {
         assert_eq!(accept_waiting(listener).count(), 0, "nobody waits, and it does not either");
         let connect = || TcpStream::connect(listeners.address).expect("it listens");
         let mut peers: Vec<_> = (0..3).map(|_| connect()).collect();
-        peers.iter_mut().for_each(|peer| peer.write_all(b"x").expect("it is connected"));
+        for peer in &mut peers {
+            peer.write_all(b"x").expect("it is connected");
+        }
         let accepted: Vec<_> = accept_waiting(listener).map(TcpStream::from).collect();
         let address = listeners.address;
         drop(listeners);
