@@ -155,9 +155,14 @@ fn a_restock_is_made_once_for_each_request_id() {
     let other = admin.post(path, "delivery-2", &json!({"by": 1}));
     refused(&other, 422, "KEY_CONFLICT");
 
-    // A sale that is open and has another capacity is brought there by a restock.
+    // A sale that is open and has another capacity is brought there by a restock. An item that
+    // stands there twice would be brought there twice.
     let mut more = wanted();
     more["items"][0]["capacity"] = json!(200);
+    let mut twice = more.clone();
+    twice["items"][1] = twice["items"][0].clone();
+    let repeated = refused(&admin.put("/v1/sales/7", &twice), 400, "BAD_REQUEST");
+    assert_eq!(repeated["field"], "items[1].item");
     let changed = granted(&admin.put("/v1/sales/7", &more), 200);
     assert_eq!(changed["done"], json!([{"step": "restock", "item": 1, "by": 80}]));
     assert_eq!(changed["sale"]["items"][0]["capacity"], 200);

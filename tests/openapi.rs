@@ -301,8 +301,14 @@ fn what_does_not_fit_a_schema_is_found() {
     }
     let uuid = json!({"type": "string", "format": "uuid"});
     assert!(description.misfit(&uuid, &json!("not-a-uuid")).is_some());
-    let key = json!({"pattern": "^[!-~]([ -~]*[!-~])?$"});
-    assert!(description.misfit(&key, &json!(" a")).is_some());
+    let key = &description.value()["components"]["parameters"]["key"]["schema"];
+    let (longest, too_long) = ("x".repeat(64), "x".repeat(65));
+    for text in ["a", "a b", "it's", "\"a\"", &longest, &format!("\"{longest}\"")] {
+        assert_eq!(description.misfit(key, &json!(text)), None, "{text}");
+    }
+    for text in ["", " a", "a ", "\"", "\"\"", "\"a", &too_long, &format!("\"{too_long}\"")] {
+        assert!(description.misfit(key, &json!(text)).is_some(), "{text}");
+    }
 }
 
 #[test]

@@ -50,10 +50,10 @@ http=$(sed -n 's/^listening http //p' "$home/said")
 # nearly sold out with a limit for each account.
 sale() { "$program" sale --admin "$home/data/admin.sock" "$@" >/dev/null; }
 sale define 7 --hold-ttl 604800
-sale define 8 --opens-at 4102444800000
-sale define 9
-sale define 10
-sale define 11 --account-limit 2
+sale define 8 --hold-ttl 604800 --opens-at 4102444800000
+sale define 9 --hold-ttl 604800
+sale define 10 --hold-ttl 604800
+sale define 11 --hold-ttl 604800 --account-limit 2
 for number in 7 8 9 10 11; do
     for item in $(seq 16); do
         sale item "$number" "$item" --capacity $((number == 7 ? 1000000 : 5)) --price 4500

@@ -91,3 +91,36 @@ pub fn peer(socket: &OwnedFd) -> io::Result<SocketAddr> {
     let address = rustix::net::getpeername(socket)?.and_then(|at| SocketAddr::try_from(at).ok());
     address.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn whoever_waits_outlives_the_listener() {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let listeners = listen(address, 1).expect("a free port");
+        let [listener] = &listeners.sockets[..] else { panic!("one was asked for") };
+        assert_eq!(accept_waiting(listener).count(), 0, "nobody waits, and it does not either");
+        let connect = || TcpStream::connect(listeners.address).expect("it listens");
+        let mut peers: Vec<_> = (0..3).map(|_| connect()).collect();
+        for peer in &mut peers {
+            peer.write_all(b"x").expect("it is connected");
+        }
+        let accepted: Vec<_> = accept_waiting(listener).map(TcpStream::from).collect();
+        let address = listeners.address;
+        drop(listeners);
+        assert_eq!(accepted.len(), 3);
+        for (mut socket, mut peer) in accepted.into_iter().zip(peers) {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).expect("what was sent before is there");
+            socket.write_all(&byte).expect("the connection lives");
+            peer.read_exact(&mut byte).expect("the answer arrives");
+            assert_eq!(byte, *b"x");
+        }
+        assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    }
+}

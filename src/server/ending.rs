@@ -151,7 +151,20 @@ mod tests {
     use super::super::desk::{Desk, SECOND};
     use super::super::service::Wire;
     use super::*;
-    use crate::model::TimeMs;
+    use crate::model::{SaleId, TimeMs};
+
+    /// A request that crosses the end on its way meets no reset.
+    #[test]
+    fn an_idle_connection_ends_in_order() {
+        let mut desk = Desk::new();
+        desk.service.handle_time(TimeMs(1), 1_000 * SECOND);
+        desk.service.handle_turn();
+        assert_eq!(desk.service.poll_finish(), Some(desk.slot));
+        desk.receive_command(SaleId(1));
+        assert!(desk.service.poll_close().is_none() && desk.service.poll_write().is_none());
+        desk.service.handle_end(desk.slot);
+        assert_eq!(desk.service.poll_close(), Some(desk.slot));
+    }
 
     /// A crowd that began its requests together and does not end them.
     #[test]

@@ -238,7 +238,7 @@ mod tests {
     use super::super::documents::{Document, Documents};
     use super::super::exchange::HTTP_IN_FLIGHT_MAX;
     use super::super::form::Form;
-    use super::super::mail::{Frames, Mail};
+    use super::super::mail::{Frames, Mail, SentAsk};
     use super::super::service::Wire;
     use crate::model::{
         Answer, Command, ItemId, ItemTerms, Outcome, Price, Quantity, SaleId, SaleTerms,
@@ -431,6 +431,27 @@ mod tests {
             desk.service.handle_mail(ShardIndex(1), Mail::Answer { reply_to, frames });
         }
         assert_eq!(answers(&sent(&mut desk)), [(201, false), (201, true)]);
+    }
+
+    /// The shards of a server are told to stop one after the other.
+    #[test]
+    fn what_another_shard_took_is_carried_out_by_one_that_stops() {
+        let own = sale_on(0);
+        let mut desk = http_desk(TWO, own, Documents::default());
+        desk.service.handle_drain();
+        let connection = super::ConnectionId { slot: 3, generation: 4 };
+        let reply_to = super::ReplyTo { connection, reserved: 0, sequence: 5 };
+        let form = Form::Http(super::Reply { keep_alive: true, sale: own, ..super::Reply::LAST });
+        let ask = SentAsk::Command(Command::PauseSale { sale: own });
+        desk.service.handle_mail(ShardIndex(1), Mail::Request { reply_to, form, ask });
+        assert!(!desk.service.is_drained(), "somebody waits for it");
+        desk.poll();
+        desk.written();
+        let Some(Mail::Answer { frames, .. }) = desk.service.mail_for(ShardIndex(1)).pop_front()
+        else {
+            panic!("it is answered")
+        };
+        assert!(frames.as_bytes().starts_with(b"HTTP/1.1 200 "), "{frames:?}");
     }
 
     #[test]

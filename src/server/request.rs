@@ -189,18 +189,15 @@ impl Service {
         }
     }
 
-    /// Mail from another shard.
+    /// Mail from another shard. Its requests are carried out also where this one was told first
+    /// that the server stops: they were taken before, and their peers wait for what became of them.
     pub fn handle_mail(&mut self, from: ShardIndex, mail: Mail) {
         match mail {
             Mail::Request { reply_to, form, ask } => {
                 let to = Destination::Remote(from, reply_to);
                 let ask = ask.as_ask();
                 self.asks(form.protocol(), ask.operation());
-                if self.draining {
-                    self.refuse_at(to, form, Refusal::Draining);
-                } else {
-                    self.execute(to, form, ask);
-                }
+                self.execute(to, form, ask);
             }
             Mail::Answer { reply_to, frames } => {
                 self.hops_in_flight -= 1;

@@ -464,7 +464,8 @@ impl Service {
     /// Whether a stopping server has answered everything.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.draining && self.log.is_idle() && self.asks.is_done() && self.connections.len() == 0
+        let is_quiet = self.asks.is_done() && self.hops_in_flight == 0;
+        self.draining && self.log.is_idle() && is_quiet && self.connections.len() == 0
     }
 
     fn expire_holds(&mut self) {

@@ -11,6 +11,7 @@ import atexit
 import collections
 import json
 import os
+from urllib.parse import quote, unquote
 
 import schemathesis
 from schemathesis.core import NotSet
@@ -34,6 +35,11 @@ def is_well_formed(case, location):
 def shorten(text):
     """The start of a text that fits its bytes: the document counts characters."""
     return text.encode()[:TEXT_BYTES_MAX].decode(errors="ignore")
+
+
+def shorten_segment(segment):
+    """The same for a part of a path, which is percent-encoded already."""
+    return quote(shorten(unquote(segment)), safe="")
 
 
 def integers(value):
@@ -73,7 +79,7 @@ def before_call(context, case, kwargs):
         if not is_linked and turn % 4 and "order" in path:
             path["order"] = turn % 40 + 1
         if "request_id" in path:
-            path["request_id"] = shorten(path["request_id"])
+            path["request_id"] = shorten_segment(path["request_id"])
     if "request_id" in (path or {}) and is_well_formed(case, ParameterLocation.QUERY):
         query = dict(case.query or {})
         query["account"] = shorten(query.get("account", "ann"))

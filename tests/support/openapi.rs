@@ -186,13 +186,14 @@ fn matches(pattern: &str, text: &str) -> bool {
             let hex = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
             hex.is_some_and(|hex| hex.len() == 32 && hex.bytes().all(is_hex))
         }
-        "^[!#-~]([ -~]*[!-~])?$" => {
-            let is_text = text.bytes().all(|byte| (32..127).contains(&byte));
-            text.trim() == text && !text.is_empty() && is_text && !text.starts_with('"')
-        }
-        r#"^"([ !#-\[\]-~]|\\["\\])+"$"# => {
-            let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-            inner.is_some_and(|inner| !inner.is_empty() && !inner.contains(['"', '\\']))
+        r#"^([!#-~]([\t -~]{0,62}[!-~])?|"([ !#-\[\]-~]|\\["\\])+")$"# => {
+            let is_text = text.bytes().all(|byte| byte == b'\t' || (32..127).contains(&byte));
+            let quoted = text.strip_prefix('"').map(|rest| rest.strip_suffix('"'));
+            let is_sound = match quoted {
+                None => text.trim() == text && text.len() <= 64,
+                Some(inner) => inner.is_some_and(|inner| !inner.contains(['"', '\\', '\t'])),
+            };
+            is_text && is_sound && !matches!(text, "" | "\"\"")
         }
         "^[^\"]" => !text.is_empty() && !text.starts_with('"'),
         _ => panic!("what is the pattern {pattern}?"),

@@ -5,6 +5,7 @@
 //! different things do not mix their steps.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroU16;
@@ -303,6 +304,7 @@ impl Office {
     /// Brings a sale and its items to what is wanted, step by step. Where all is so already,
     /// nothing is done.
     async fn define(&self, sale: SaleId, wanted: &Definition) -> Result<Reply, Problem> {
+        refuse_repeated(&wanted.items)?;
         let _turn = self.defining.acquire_permit(1).await.expect("it is never closed");
         let before = match self.sale_stats(sale).await {
             Ok(stats) => Some(stats),
@@ -350,6 +352,16 @@ fn refuse_pages(request: &Request<'_>) -> Result<(), Problem> {
     match request.origin {
         None => Ok(()),
         Some(_) => Err(Problem::field("Origin", "administration is not for web pages")),
+    }
+}
+
+/// Refuses a definition that says two things of one item. To an open sale each of them would be a
+/// restock of its own, from the same counters.
+fn refuse_repeated(items: &[ItemDefinition]) -> Result<(), Problem> {
+    let mut known = HashSet::new();
+    match items.iter().position(|item| !known.insert(item.id())) {
+        None => Ok(()),
+        Some(at) => Err(Problem::field(format!("items[{at}].item"), "it stands here already")),
     }
 }
 

@@ -147,6 +147,8 @@ fn fault_of(error: httparse::Error, head: &[u8]) -> HttpFault {
 fn is_other_version(head: &[u8]) -> bool {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     match line.last_chunk::<9>() {
+        // One that is ours stands behind something else that the parser took for a version.
+        Some(b" HTTP/1.0" | b" HTTP/1.1") => false,
         Some([b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]) => {
             major.is_ascii_digit() && minor.is_ascii_digit()
         }
