@@ -54,11 +54,6 @@ fn assert_left_alone(data_dir: &Path, code: ExitCode, names: &[&str]) {
 fn a_good_start_says_where_it_listens_and_stops_in_order() {
     let mut server = Server::start();
     assert!(server.address().ip().is_loopback() && server.address().port() != 0);
-    let second = server.data_dir().join("shard-000/00000000000000000002.wal");
-    while !second.exists() {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    assert!(!server.log().contains(" ERROR "), "nobody is frightened: {}", server.log());
     assert_eq!(server.shards(), 1);
     // Not before the next segment is there has each part of the server done something.
     let next = server.data_dir().join("shard-000/00000000000000000002.wal");
