@@ -362,6 +362,8 @@ impl Disk {
         let first = self.first;
         let is_needed = self.first_segment() >= needed;
         if !is_needed {
+            let retired = self.first_segment();
+            self.unsynced.retain(|(position, _)| position.segment != retired);
             self.images().for_each(|image| image[first] = Vec::new());
             self.first += 1;
         }
