@@ -256,10 +256,14 @@ fn idle_and_trickling_peers_are_sent_away_and_others_stay() {
 #[test]
 fn connections_over_the_bound_are_closed_and_the_others_go_on() {
     const CONNECTIONS: usize = 10;
-    let server = Server::start_with(|serve| serve.with("--connections", &CONNECTIONS.to_string()));
-    let mut peers: Vec<_> = (0..CONNECTIONS).map(|_| Peer::connect(server.address())).collect();
-    for _ in 0..50 {
-        let mut stream = TcpStream::connect(server.address()).expect("the server listens");
+    let bound = CONNECTIONS.to_string();
+    let server = Server::start_with(|serve| serve.with_shards(2).with("--connections", &bound));
+    // The bound is the server's: one shard may have all of it, and then no other has any.
+    let busy = server.shard_address(0);
+    let mut peers: Vec<_> = (0..CONNECTIONS).map(|_| Peer::connect(busy)).collect();
+    for shard in [0, 1].repeat(25) {
+        let address = server.shard_address(shard);
+        let mut stream = TcpStream::connect(address).expect("the server listens");
         assert!(is_closed(&mut stream));
     }
     peers[0].open_sale(SALE, SaleTerms::default(), &[(1, 10)]);
@@ -270,7 +274,7 @@ fn connections_over_the_bound_are_closed_and_the_others_go_on() {
     drop(peers.pop());
     let mut taken = None;
     while taken.is_none() {
-        let mut peer = Peer::silent(server.address());
+        let mut peer = Peer::silent(server.shard_address(1));
         let mut hello = Vec::new();
         let request = boxoffice::protocol::binary::Hello { key: b"", name: "" };
         encode_request(&mut hello, 1, &Request::Hello(request));

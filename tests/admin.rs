@@ -526,6 +526,9 @@ fn tcp_takes_a_key_of_the_scope_admin() {
         assert_eq!(admin.ask(&with_key(&made[1][0], path)).status, 200);
     }
     refused(&admin.put("/v1/sales/7", &wanted()), 401, "BAD_TOKEN");
+    let metrics =
+        String::from_utf8(admin.ask(&with_key(&made[1][0], "/metrics")).body).expect("text");
+    assert!(metrics.contains("\nboxoffice_administration_refused_total 10\n"), "{metrics}");
 
     let open = Server::start_with(|serve| serve.with("--admin", "127.0.0.1:0"));
     let address = open.admin_address().parse().expect("an address");

@@ -217,6 +217,12 @@ fn a_damaged_backup_is_never_restored() {
         for ended in [check(&to), restore(&to, &restored, &[])] {
             ended.fails(ExitCode::DamagedLog, &[named, "another"]);
         }
+        // A log that lacks its end looks whole: these too go by the list.
+        for words in [&["wal", "verify"][..], &["audit"]] {
+            let mut command = command(&[]);
+            command.args(words).arg(&to);
+            run(command).fails(ExitCode::DamagedLog, &[]);
+        }
         assert!(!restored.exists(), "nothing is half restored: {named}");
         for (path, bytes) in &whole {
             fs::write(to.join(path), bytes).expect("it is put back");
@@ -329,6 +335,22 @@ fn an_interrupted_restore_serves_nothing_and_is_done_again() {
     assert_eq!(records(&restored), records(&made.path()));
 }
 
+/// A server starts all the same, and what it does not need may be wanted for other reasons.
+#[test]
+fn a_backup_without_older_damaged_records_says_so() {
+    let made = Made::new(1, 2 * FRAMES_OF_SEGMENT);
+    made.snapshot(0, FRAMES_OF_SEGMENT + 2, |_| ());
+    made.flip(0, 1);
+    let told = backup(&made.path(), &made.beside("json")).succeeds().json();
+    let why = told["shards"][0]["older_is_damaged"].as_str().expect("why");
+    assert!(why.contains("00000000000000000001.wal"), "{why}");
+    let told = boxoffice(&[&"backup", &made.path(), &"--to", &made.beside("text")]).succeeds();
+    assert!(told.stdout.contains("WARNING: its older records are not in"), "{told:?}");
+    let whole = Made::new(1, 20);
+    let told = backup(&whole.path(), &whole.beside("backup")).succeeds();
+    assert!(!told.stdout.contains("older_is_damaged"), "{told:?}");
+}
+
 /// A small file system of its own; `None` where nothing can be mounted.
 struct Small(PathBuf);
 
@@ -355,6 +377,21 @@ fn a_full_disk_costs_neither_the_last_backup_nor_the_target() {
     let Some(small) = Small::new(early.beside("small"), 96) else {
         return println!("skipped: nothing can be mounted here");
     };
+    let to = small.0.join("first");
+    backup(&late.path(), &to).fails(ExitCode::NoRoom, &["free some space"]);
+    // Moved to where there is room: a part of the logs, and nothing takes it for more.
+    let half = late.beside("half");
+    let moved = Command::new("cp").arg("-a").args([&to, &half]).status();
+    assert!(moved.is_ok_and(|status| status.success()), "it can be copied");
+    fs::remove_dir_all(&to).expect("it is removed");
+    let ended = boxoffice(&[&"wal", &"verify", &half]);
+    ended.fails(ExitCode::DamagedLog, &["cut short", "run `boxoffice backup"]);
+    backup(&half, &late.beside("new")).fails(ExitCode::Configuration, &["no readable MANIFEST"]);
+    server::assert_refused(&Serve::on(&half).refused(), ExitCode::ForeignData, &["cut short"]);
+    backup(&late.path(), &half).succeeds();
+    check(&half).succeeds();
+    assert_eq!(records(&half), records(&late.path()));
+    boxoffice(&[&"wal", &"verify", &half]).succeeds();
     let to = small.0.join("backup");
     backup(&early.path(), &to).succeeds();
     backup(&late.path(), &to).fails(ExitCode::NoRoom, &["still valid", "free some space"]);

@@ -306,6 +306,29 @@ fn files_and_addresses_that_cannot_be_used_are_told_together() {
     assert_eq!(problems.len(), 6, "{problems:#?}");
     assert!(!office.home.path().join("no").exists(), "nothing is made");
 
+    for (flags, place, words) in [
+        (&["--retention", "archive"][..], "--retention", "set `archive_dir`"),
+        (&["--archive-dir", "old"], "--archive-dir", "`retention = \"archive\"`"),
+        (
+            &["--retention", "archive", "--archive-dir", "keys"],
+            "--archive-dir",
+            "keys is not a directory",
+        ),
+        (&["--admin", "./keys"], "--admin", "is no socket"),
+        (&["--admin", "no/such/socket"], "--admin", "no directory no/such"),
+        (&["--admin", &"d/".repeat(60)], "--admin", "at most 107"),
+    ] {
+        let report = office.report(flags, &[]);
+        let [problem] = report["problems"].as_array().expect("a list").as_slice() else {
+            panic!("{flags:?} is one problem: {report}");
+        };
+        assert_eq!(problem["place"], place, "{report}");
+        let told = problem["problem"].as_str();
+        assert!(told.is_some_and(|text| text.contains(words)), "{words}: {report}");
+    }
+    let archive = ["--retention", "archive", "--archive-dir", "old/logs"];
+    assert_eq!(office.report(&archive, &[])["problems"], json!([]), "it is made at the start");
+
     let report = office.report(&["--token-issuer", "me", "--token-audience", "us"], &[]);
     for (index, flag) in ["--token-issuer", "--token-audience"].into_iter().enumerate() {
         let problem = report["problems"][index].to_string();

@@ -344,6 +344,11 @@ fn what_was_acknowledged_survives_cuts() {
     if planted(Canary::SkipSync) {
         // The page cache survives a kill, synced or not.
         kinds.retain(|kind| *kind != Kind::Kill);
+        let is_asked = std::env::var_os("BOXOFFICE_CUTS_OF").is_some();
+        assert!(!(is_asked && kinds.is_empty()), "a kill alone loses nothing, synced or not");
+        if kinds.is_empty() {
+            println!("NOT RUN: no file system can be mounted here, and kills lose nothing");
+        }
         for kind in kinds {
             assert_loss_is_reported(kind);
         }

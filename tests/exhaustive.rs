@@ -4,8 +4,9 @@
 //!
 //! The judge is the table of recovery cases: where a fault hits says which row it is, and the row
 //! says the outcome. Whatever the outcome, what is read is a prefix of what was written, and what
-//! was acknowledged is there or the start is refused. One case alone is different, and named here
-//! wherever it applies: a change in the very last frame cannot be told from a torn write.
+//! was acknowledged is there or the start is refused. Two cases alone are different, and named here
+//! wherever they apply: a change in the very last frame cannot be told from a torn write, and a log
+//! whose last files are gone not from one that ended there.
 //!
 //! `BOXOFFICE_EXHAUSTIVE=1 cargo test --test exhaustive` is the long form: also every bit of the
 //! zeros, and every log repaired and continued.

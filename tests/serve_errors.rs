@@ -8,6 +8,7 @@
 mod server;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -67,6 +68,24 @@ fn a_good_start_says_where_it_listens_and_stops_in_order() {
     server.restart();
     assert!(!server.kill().success(), "a killed server did not end by itself");
     server.restart();
+}
+
+/// A full disk or a closed pipe behind the log ends nothing.
+#[test]
+fn a_log_that_cannot_be_written_is_lost_and_the_server_serves() {
+    for format in ["text", "json"] {
+        let home = temporary_dir();
+        let serve = Serve::on(&home.path().join("data"))
+            .with("--log", "debug")
+            .with("--log-format", format);
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+        let mut child = serve.command().stderr(full).spawn().expect("the program can be run");
+        let said = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let is_ready = said.map_while(Result::ok).any(|line| line == "ready");
+        child.kill().expect("it can be ended");
+        let status = child.wait().expect("it ends");
+        assert!(is_ready, "{format}: it ended with {status}");
+    }
 }
 
 #[test]

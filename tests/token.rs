@@ -121,6 +121,12 @@ fn no_algorithm_stands_in_for_another() {
 }
 
 #[test]
+fn the_fields_values_in_their_order_are_no_claims() {
+    let token = jwt::raw(r#"{"alg":"HS256"}"#, r#"["a",9e9,null,null,"id","shop"]"#, SECRET);
+    assert_eq!(at(&both(), &token), Err(BadToken::Malformed));
+}
+
+#[test]
 fn each_fault_has_its_reason() {
     let seconds = NOW.0 / 1000;
     let leeway = CLOCK_LEEWAY_MS / 1000;

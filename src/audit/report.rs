@@ -265,7 +265,11 @@ impl fmt::Display for ShardReport {
         if let Some(TornReport { file, offset, bytes }) = &self.torn {
             let file = file.display();
             write!(f, "; a write was interrupted ({file}: offset {offset}, {bytes} bytes): ")?;
-            write!(f, "it was never acknowledged, and the next start removes it")?;
+            write!(
+                f,
+                "unless the disk has spoiled what it had taken, it was never acknowledged; the \
+                 next start removes it"
+            )?;
         }
         for SnapshotReport { lsn, is_base, fault } in &self.snapshots {
             match (fault, is_base) {

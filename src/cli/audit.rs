@@ -29,7 +29,9 @@ enum Locked {
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
     // The lock keeps a server from writing while its logs are read, and a backup likewise.
     let _lock = if is_backup(&args.dir) {
-        Locked::Backup(Backup::open(&args.dir)?)
+        let backup = Backup::open(&args.dir)?;
+        backup.check_files(&args.dir, None)?;
+        Locked::Backup(backup)
     } else {
         Locked::DataDir(DataDir::open_existing(&args.dir).map_err(|error| refused(&error))?)
     };

@@ -16,12 +16,14 @@ use crate::server::config::LogFormat;
 /// The name of the server in the journal, and what its fields there begin with.
 const IDENTIFIER: &str = "boxoffice";
 
-/// Starts to tell what happens, in this form.
+/// Starts to tell what happens, in this form. What cannot be written is lost: a full disk or a
+/// closed pipe behind the log is no reason to stop selling, and there is nobody else to tell.
 pub(super) fn start(level: Level, format: LogFormat) {
     match chosen(format, env::var("JOURNAL_STREAM").ok().as_deref()) {
         LogFormat::Json => {
             let json = tracing_subscriber::fmt().json().flatten_event(true);
-            json.with_writer(io::stderr).with_target(false).with_max_level(level).init();
+            let json = json.with_writer(io::stderr).log_internal_errors(false);
+            json.with_target(false).with_max_level(level).init();
         }
         LogFormat::Journald => start_journal(level),
         LogFormat::Auto | LogFormat::Text => start_text(level),
@@ -40,6 +42,7 @@ fn chosen(format: LogFormat, journal_stream: Option<&str>) -> LogFormat {
 fn start_text(level: Level) {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .with_max_level(level)

@@ -1,5 +1,6 @@
 //! `boxoffice serve`: from flags to a running server.
 
+use std::io;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::server::credentials::Credentials;
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
 use crate::server::space::{Bytes, is_disk_full, space};
-use crate::wal::shard_dirs;
+use crate::wal::{WalError, shard_dirs};
 
 /// Open files that are not connections: logs, listeners, rings, and some to spare.
 pub(super) const OTHER_FILES: u64 = 256;
@@ -260,7 +261,21 @@ fn failed(error: &ServerError) -> Failed {
         (ExitCode::CannotRead, _) => {
             Failed::new(code, format_args!("{error}; check the disk (dmesg, smartctl)"))
         }
-        (ExitCode::Configuration, ServerError::DataDir(DataDirError::Io { .. })) => Failed::new(
+        (ExitCode::Configuration, ServerError::DataDir(DataDirError::Io { source, .. }))
+            if source.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+        {
+            Failed::new(
+                code,
+                format_args!(
+                    "{error}; mount it for writing (after an error of the disk the kernel stops \
+                     writing: see dmesg)"
+                ),
+            )
+        }
+        (
+            ExitCode::Configuration,
+            ServerError::DataDir(DataDirError::Io { .. }) | ServerError::Log(WalError::Io { .. }),
+        ) => Failed::new(
             code,
             format_args!(
                 "{error}; run this as the user who has the directory, or name another one with \

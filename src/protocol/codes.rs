@@ -141,7 +141,8 @@ pub const fn rule(field: Field) -> &'static str {
              604800000 ms or less"
         }
         Field::Window => {
-            "terms change before the sale opens; it opens and closes in the future, in this order"
+            "terms and items cannot change once the sale has opened; until then, its window lies \
+             in the future and opens before it closes"
         }
         Field::Capacity => {
             "a capacity is at most 1000000000, and never below what is held and sold"

@@ -4,6 +4,8 @@
 //! used again only after the driver has closed its socket, and its generation then differs, so
 //! that an answer which comes back from another shard late meets no stranger.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::exchange::Exchange;
@@ -165,18 +167,41 @@ impl Connection {
     }
 }
 
+/// How many more connections there may be, over all shards.
+#[derive(Clone, Debug)]
+pub struct Seats(Arc<AtomicUsize>);
+
+impl Seats {
+    /// As many as this.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(count)))
+    }
+
+    /// Takes one, if there is one.
+    fn take(&self) -> bool {
+        // The count guards nothing but itself.
+        let less = |left: usize| left.checked_sub(1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    fn give_back(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The connections of one shard.
 #[derive(Debug)]
 pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
     free: Vec<u32>,
     generation: u32,
-    max: usize,
+    seats: Seats,
 }
 
 impl Connections {
-    pub(super) fn new(max: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), generation: 0, max }
+    pub(super) fn new(seats: Seats) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), generation: 0, seats }
     }
 
     /// A new connection; `None` where there are as many as may be.
@@ -185,14 +210,13 @@ impl Connections {
         http: Option<Box<Exchange>>,
         now: Duration,
     ) -> Option<ConnectionId> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.slots.len() < self.max => {
-                self.slots.push(None);
-                (self.slots.len() - 1) as u32
-            }
-            None => return None,
-        };
+        if !self.seats.take() {
+            return None;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            (self.slots.len() - 1) as u32
+        });
         self.generation = self.generation.wrapping_add(1);
         self.slots[slot as usize] = Some(Connection {
             generation: self.generation,
@@ -222,6 +246,7 @@ impl Connections {
     /// Forgets a connection whose socket is closed.
     pub(super) fn close(&mut self, slot: u32) -> Connection {
         self.free.push(slot);
+        self.seats.give_back();
         self.slots[slot as usize].take().expect("the driver closes a connection once")
     }
 
@@ -259,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_slot_comes_back_under_another_generation() {
-        let mut connections = Connections::new(1);
+        let mut connections = Connections::new(Seats::new(1));
         let first = connections.open(None, Duration::ZERO).expect("there is room");
         assert!(connections.open(None, Duration::ZERO).is_none());
         connections.close(first.slot);

@@ -26,7 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::error::BACKUP_LIST;
-pub use self::error::{CUT_NOTE, DataDirError, RESTORE_UNFINISHED};
+pub use self::error::{BACKUP_UNFINISHED, CUT_NOTE, DataDirError, RESTORE_UNFINISHED};
 use super::restore::random;
 use crate::model::ShardIndex;
 use crate::runtime::file::{create_dir, create_private_dir};
@@ -500,7 +500,7 @@ fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
     names.retain(|name| !IGNORED_NAMES.contains(&name.as_str()));
     // What says most of the directory, first.
     let rank = |name: &String| match name.as_str() {
-        BACKUP_LIST | RESTORE_UNFINISHED | CUT_NOTE => 0,
+        BACKUP_LIST | BACKUP_UNFINISHED | RESTORE_UNFINISHED | CUT_NOTE => 0,
         shard if shard.starts_with("shard-") => 1,
         _ => 2,
     };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::commit::Write;
+use super::connection::Seats;
 use super::mail::MAILBOX_MESSAGES;
 use super::service::{IN_FLIGHT_MAX, Service, ServiceConfig, Wire};
 use crate::admission::peer::TrustedProxies;
@@ -65,7 +66,7 @@ impl Desk {
             index: shard,
             shards,
             mailbox_messages: MAILBOX_MESSAGES,
-            connections_max: 101,
+            seats: Seats::new(101),
             idle_timeout: 300 * SECOND,
             request_timeout: 10 * SECOND,
             send_timeout: 10 * SECOND,

@@ -40,6 +40,7 @@ pub mod start;
 pub use asks::{ASKS_MAX, AskId};
 pub use commit::Beyond;
 pub use config::ServerConfig;
+pub use connection::Seats;
 pub use error::ServerError;
 pub use mail::{Frames, Mail, SentAsk};
 pub use service::{IN_FLIGHT_MAX, Reading, Service, ServiceConfig, Wire};

@@ -89,7 +89,8 @@ pub fn restore(directory: &Path, identity: Identity) -> Result<Restored, ServerE
             segment = torn.start.segment.0,
             offset = torn.start.offset,
             bytes = torn.bytes,
-            "an interrupted write was cut off the log's end; nothing in it had been answered"
+            "an interrupted write was cut off the log's end; nothing in it was answered, unless \
+             the disk has spoiled what it had taken"
         );
         repair_torn_tail(&storage, torn)?;
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::asks::Asks;
 use super::commit::{CommitQueue, Destination, Write};
-use super::connection::{ConnectionId, Connections, Phase};
+use super::connection::{ConnectionId, Connections, Phase, Seats};
 use super::documents::Documents;
 use super::exchange::{Exchange, HTTP_IN_FLIGHT_MAX};
 use super::mail::{Frames, Mail};
@@ -64,7 +64,7 @@ pub struct ServiceConfig {
     /// request is taken.
     pub mailbox_messages: usize,
     /// The most connections at once.
-    pub connections_max: usize,
+    pub seats: Seats,
     /// A connection that sends no whole request for so long, with nothing in flight, is closed.
     pub idle_timeout: Duration,
     /// An HTTP request that was begun and is not whole after so long is refused.
@@ -162,7 +162,7 @@ impl Service {
     pub fn new(config: ServiceConfig, engine: Engine, log: LogWriter) -> Self {
         let shards = usize::from(config.shards.get());
         Self {
-            connections: Connections::new(config.connections_max),
+            connections: Connections::new(config.seats.clone()),
             engine,
             log: CommitQueue::new(log),
             clock: TimeMs(0),

@@ -17,6 +17,7 @@ use super::asks::ASKS_MAX;
 use super::calibrate::calibrate;
 use super::commit::Beyond;
 use super::config::{AdminAddress, SHARDS_MAX, ServerConfig};
+use super::connection::Seats;
 use super::datadir::{DataDir, DataDirError, Found, NewLog, inspect};
 use super::documents::Documents;
 use super::error::ServerError;
@@ -215,6 +216,7 @@ fn assign(
     let space = LogSpace::of(data_dir.path(), shards, config.segment_bytes);
     let free_segments = space.map_or(0, |space| space.segments());
     let (peers, wakeups) = connect_shards(shards)?;
+    let seats = Seats::new(config.connections_max);
     let mut assignments = Vec::new();
     let mut orders = Vec::new();
     let parts = listening.by_shard().zip(peers).zip(wakeups).enumerate();
@@ -235,7 +237,7 @@ fn assign(
                 index,
                 shards,
                 mailbox_messages: MAILBOX_MESSAGES,
-                connections_max: config.connections_max.div_ceil(usize::from(shards.get())),
+                seats: seats.clone(),
                 idle_timeout: config.idle_timeout,
                 request_timeout: config.request_timeout,
                 send_timeout: config.send_timeout,

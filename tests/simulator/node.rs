@@ -16,7 +16,8 @@ use boxoffice::protocol::http::Cors;
 use boxoffice::runtime::AlignedBuffer;
 use boxoffice::runtime::file::SyncMethod;
 use boxoffice::server::{
-    AskId, Beyond, Frames, IN_FLIGHT_MAX, Mail, Reading, SentAsk, Service, ServiceConfig, Wire,
+    AskId, Beyond, Frames, IN_FLIGHT_MAX, Mail, Reading, Seats, SentAsk, Service, ServiceConfig,
+    Wire,
 };
 use boxoffice::wal::{LogWriter, SealedFrame, Segment};
 
@@ -236,7 +237,7 @@ fn config(index: ShardIndex, shards: NonZeroU16, mailbox_messages: usize) -> Ser
         index,
         shards,
         mailbox_messages,
-        connections_max: 64,
+        seats: Seats::new(64),
         idle_timeout: Duration::from_mins(5),
         request_timeout: Duration::from_secs(10),
         send_timeout: Duration::from_secs(10),

@@ -56,7 +56,12 @@ fn decode<'a>(text: &[u8], out: &'a mut [u8]) -> Result<&'a [u8], BadToken> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(text: &[u8], buffer: &'a mut [u8]) -> Result<T, BadToken> {
-    serde_json::from_slice(decode(text, buffer)?).map_err(|_| BadToken::Malformed)
+    let json = decode(text, buffer)?;
+    // A derived reader also takes an array of the fields' values.
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(BadToken::Malformed);
+    }
+    serde_json::from_slice(json).map_err(|_| BadToken::Malformed)
 }
 
 /// A string of the JSON, borrowed where it has no escapes.

@@ -54,19 +54,20 @@ impl Backup {
         }
         Ok(Self { manifest, _lock: lock })
     }
+
+    /// Whether each file of the list, of one shard or of all, is there and what it was.
+    pub(in crate::cli) fn check_files(&self, dir: &Path, only: Option<u16>) -> Result<(), Failed> {
+        let shards = self.manifest.shards.iter();
+        let mut wanted = shards.filter(|entry| only.is_none_or(|only| entry.shard == only));
+        wanted.try_for_each(|entry| check_files(dir, entry))
+    }
 }
 
 impl Checked {
     /// Checks the log of one shard.
     pub(super) fn read(backup: &Path, entry: &ShardEntry) -> Result<Self, Failed> {
+        check_files(backup, entry)?;
         let dir = entry.dir(backup);
-        for segment in &entry.segments {
-            check_file(&segment.path(&dir), (segment.used, segment.bytes), segment.crc32)?;
-        }
-        for snapshot in &entry.snapshots {
-            let path = snapshot.path(&dir);
-            check_file(&path, (snapshot.bytes, snapshot.bytes), snapshot.crc32)?;
-        }
         let storage = FileStorage::open_read_only(&dir).map_err(|error| wal::failed(&error))?;
         let log = Bounded::until(&storage, entry.end()).map_err(|error| wal::failed(&error))?;
         let damaged = |what: String| {
@@ -111,6 +112,17 @@ impl Checked {
     pub(super) fn headers(&self) -> impl Iterator<Item = &SnapshotHeader> {
         self.snapshots.iter().filter_map(|snapshot| snapshot.sound.as_ref().ok())
     }
+}
+
+fn check_files(backup: &Path, entry: &ShardEntry) -> Result<(), Failed> {
+    let dir = entry.dir(backup);
+    for segment in &entry.segments {
+        check_file(&segment.path(&dir), (segment.used, segment.bytes), segment.crc32)?;
+    }
+    for snapshot in &entry.snapshots {
+        check_file(&snapshot.path(&dir), (snapshot.bytes, snapshot.bytes), snapshot.crc32)?;
+    }
+    Ok(())
 }
 
 /// Reads a file, from the disk and not from memory: what a backup is on goes bad in silence.

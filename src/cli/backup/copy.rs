@@ -20,7 +20,7 @@ use super::{checksum, is_backup, is_inside, system};
 use crate::model::TimeMs;
 use crate::runtime::file::{close_to_others, create_private_dir};
 use crate::runtime::{Clock, SystemClock};
-use crate::server::datadir::{DataDirError, RESTORE_UNFINISHED};
+use crate::server::datadir::{BACKUP_UNFINISHED, DataDirError, RESTORE_UNFINISHED};
 use crate::wal::snapshot::SnapshotFile;
 use crate::wal::{
     Bounded, FileStorage, Identity, LogStart, LogStorage, Recovered, SegmentIndex, recover_from,
@@ -66,6 +66,9 @@ struct ShardFacts {
     copied_files: u64,
     copied_bytes: u64,
     unchanged_files: u64,
+    /// Why what is older than its first record is not in the backup, where that is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    older_is_damaged: Option<String>,
     /// What the backup had and could not keep, for what came between was retired before this run.
     dropped_files: u64,
 }
@@ -75,6 +78,9 @@ pub(in crate::cli) fn run(args: &Args) -> Result<(), Failed> {
     let logs = find_logs(&args.dir)?;
     let _lock = prepare(args)?;
     let old = Manifest::read(&args.to)?;
+    if old.is_none() {
+        mark(&args.to).map_err(|error| system(&args.to, "mark it", &error, STILL_VALID))?;
+    }
     refuse_other_logs(args, &logs, old.as_ref())?;
     let mut entries = Vec::new();
     let mut facts = Facts { backup: args.to.clone(), shards: Vec::new() };
@@ -87,9 +93,23 @@ pub(in crate::cli) fn run(args: &Args) -> Result<(), Failed> {
     let manifest = Manifest::new(SystemClock::new().wall_ms(), entries);
     manifest
         .write(&args.to)
+        .and_then(|()| unmark(&args.to))
         .map_err(|error| system(&args.to, "write the list of files", &error, STILL_VALID))?;
     remove_others(&args.to, &manifest);
     print(&facts, args.json)
+}
+
+/// Says of a directory, until its list is written, that it is no whole backup.
+fn mark(dir: &Path) -> io::Result<()> {
+    File::create(dir.join(BACKUP_UNFINISHED))?;
+    File::open(dir)?.sync_all()
+}
+
+fn unmark(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(BACKUP_UNFINISHED)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The logs of the data directory, each known by its id. Where the manifest is gone, they say
@@ -102,7 +122,8 @@ fn find_logs(dir: &Path) -> Result<Logs, Failed> {
             let error = DataDirError::MissingShard { path: log.dir.clone() };
             return Err(refused(&error));
         }
-        if log.identity.is_none() && (is_backup(dir) || dir.join(RESTORE_UNFINISHED).exists()) {
+        let is_part = [BACKUP_UNFINISHED, RESTORE_UNFINISHED].map(|mark| dir.join(mark).exists());
+        if log.identity.is_none() && (is_backup(dir) || is_part.contains(&true)) {
             let dir = dir.display();
             let message = format!("{dir} has no readable MANIFEST: name a data directory");
             return Err(Failed::new(ExitCode::Configuration, message));
@@ -142,7 +163,8 @@ fn prepare(args: &Args) -> Result<File, Failed> {
             let entry = entry.map_err(|error| system(into, "list it", &error, way_out))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             // What a first run leaves that was interrupted is no reason to refuse the next.
-            let is_ours = ["LOCK", "BACKUP.json.tmp", "lost+found"].contains(&name.as_str())
+            let made_first = ["LOCK", BACKUP_UNFINISHED, "BACKUP.json.tmp", "lost+found"];
+            let is_ours = made_first.contains(&name.as_str())
                 || name.starts_with("shard-") && into.join("LOCK").exists();
             if !is_ours {
                 let what = format!("holds {name} and no backup; name a new or an empty directory");
@@ -203,6 +225,8 @@ struct Readable {
     start: Option<LogStart>,
     recovered: Recovered,
     snapshots: Vec<Snapshot>,
+    /// Why it does not begin where the log does.
+    older_is_damaged: Option<String>,
 }
 
 fn copy_shard(
@@ -219,6 +243,7 @@ fn copy_shard(
         shard: log.shard.0,
         last_lsn: next_lsn.0 - 1,
         last_time_ms: Some(Moment(last_time)).filter(|time| time.0 > TimeMs(0)),
+        older_is_damaged: readable.older_is_damaged.clone(),
         ..ShardFacts::default()
     };
     let mut entry = ShardEntry {
@@ -267,7 +292,12 @@ fn read(
         start = None;
     }
     let mut recovered = recover_from(frozen, Some(identity), start, |_| ());
-    if recovered.is_err() && newest.is_some() && newest != start {
+    let mut older_is_damaged = None;
+    if let Err(error) = &recovered
+        && newest.is_some()
+        && newest != start
+    {
+        older_is_damaged = Some(error.to_string());
         start = newest;
         recovered = recover_from(frozen, Some(identity), start, |_| ());
     }
@@ -289,7 +319,7 @@ fn read(
         })
     };
     let snapshots = snapshots.into_iter().filter(is_inside).collect();
-    Ok(Readable { start, recovered, snapshots })
+    Ok(Readable { start, recovered, snapshots, older_is_damaged })
 }
 
 fn copy_segment(
@@ -481,12 +511,19 @@ fn remove_others(backup: &Path, manifest: &Manifest) {
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for shard in &self.shards {
-            let ShardFacts { shard, last_lsn, last_time_ms, .. } = shard;
-            write!(f, "shard {shard}: up to LSN {last_lsn}")?;
+            let ShardFacts { shard: number, last_lsn, last_time_ms, .. } = shard;
+            write!(f, "shard {number}: up to LSN {last_lsn}")?;
             if let Some(time) = last_time_ms {
                 write!(f, " of {time}")?;
             }
             writeln!(f)?;
+            if let Some(why) = &shard.older_is_damaged {
+                writeln!(
+                    f,
+                    "WARNING: its older records are not in this backup, from the snapshot on it is \
+                     whole: {why}; keep the data directory or an older backup, where those count"
+                )?;
+            }
         }
         let sum = |of: fn(&ShardFacts) -> u64| self.shards.iter().map(of).sum::<u64>();
         writeln!(

@@ -5,13 +5,19 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use super::{Problem, Resolved, Settings};
+use rustix::fs::{Access, access};
+
+use super::{Problem, Resolved, RetentionChoice, Settings};
 use crate::admission::keys::Keys;
 use crate::cli::token::load_token_keys;
 use crate::runtime::cpu;
 use crate::server::config::AdminAddress;
+
+/// The most bytes of a Unix socket's path: 108 with the zero behind it.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Every problem with the settings in force.
 pub fn check(resolved: &Resolved) -> Vec<Problem> {
@@ -25,6 +31,12 @@ pub fn check(resolved: &Resolved) -> Vec<Problem> {
     }
     if let Some(problem) = settings.cpus.as_deref().and_then(absent_cpu) {
         complain("cpus", problem);
+    }
+    if let Some(problem) = admin_socket(settings) {
+        complain("admin", problem);
+    }
+    if let Some((name, problem)) = archive(settings) {
+        complain(name, problem);
     }
     for (name, address) in listeners(settings) {
         // Over HTTP a buyer's token is a credential too.
@@ -83,6 +95,60 @@ pub fn read_keys(path: &Path) -> Result<Keys, String> {
     // What is not text is no line of a key file either.
     Keys::parse(&String::from_utf8_lossy(&bytes), &path.to_string_lossy())
         .map_err(|error| error.to_string())
+}
+
+/// A socket that cannot be made.
+fn admin_socket(settings: &Settings) -> Option<String> {
+    let AdminAddress::Unix(path) = settings.admin_address() else { return None };
+    let bytes = path.as_os_str().len();
+    if bytes > SOCKET_PATH_BYTES_MAX {
+        return Some(format!(
+            "{} has {bytes} bytes, and a socket's path at most {SOCKET_PATH_BYTES_MAX}: choose a \
+             shorter one",
+            path.display()
+        ));
+    }
+    if let Ok(found) = fs::symlink_metadata(&path) {
+        let is_socket = found.file_type().is_socket();
+        return (!is_socket).then(|| format!("{} is there and is no socket", path.display()));
+    }
+    // The data directory is made where it is missing.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let is_there = parent.is_dir() || parent == settings.data_dir;
+    (!is_there).then(|| {
+        let (path, parent) = (path.display(), parent.display());
+        format!("{path} cannot be made: there is no directory {parent}")
+    })
+}
+
+/// An archive that is asked for and has no place, or the other way round.
+fn archive(settings: &Settings) -> Option<(&'static str, String)> {
+    match (settings.retention, &settings.archive_dir) {
+        (RetentionChoice::Archive, None) => Some((
+            "retention",
+            "an archive needs a directory: set `archive_dir` as well".to_owned(),
+        )),
+        (RetentionChoice::Archive, Some(path)) => {
+            unwritable(path).map(|problem| ("archive_dir", problem))
+        }
+        (_, Some(_)) => Some((
+            "archive_dir",
+            "nothing is moved there without `retention = \"archive\"`: set that too".to_owned(),
+        )),
+        (_, None) => None,
+    }
+}
+
+/// Why nothing can be put into a directory, which is made where it is missing.
+fn unwritable(path: &Path) -> Option<String> {
+    let there = path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
+    let error = access(there, Access::WRITE_OK | Access::EXEC_OK).err();
+    match error {
+        _ if !there.is_dir() => Some(format!("{} is not a directory", there.display())),
+        Some(error) => Some(format!("nothing can be written in {}: {error}", there.display())),
+        None => None,
+    }
 }
 
 fn data_dir(path: &Path) -> Option<String> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::super::backup::{Backup, is_backup};
 use super::super::exit::ExitCode;
 use super::super::{Failed, print};
 use super::beside::read;
@@ -49,7 +50,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
         }
     }
     let of_logs = shards.iter().map(|shard| shard.verdict).max().unwrap_or(Verdict::Clean);
-    let manifest_fault = logs.manifest_fault.map(|fault| fault.to_string());
+    let manifest_fault = match logs.manifest_fault {
+        Some(fault) => Some(fault.to_string()),
+        // A log that ends early looks like a whole one: only the list of a backup tells.
+        None if is_backup(&args.dir) && of_logs != Verdict::Damaged => {
+            let files = Backup::open(&args.dir)?.check_files(&args.dir, args.shard);
+            files.err().map(|failed| failed.message)
+        }
+        None => None,
+    };
     let verdict = if manifest_fault.is_some() { Verdict::Damaged } else { of_logs };
     let facts = Facts { verdict, in_use, manifest_fault, shards };
     print(&facts, args.json)?;

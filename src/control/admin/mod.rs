@@ -41,7 +41,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::net::TcpStream;
 use glommio::timer::sleep;
@@ -56,6 +56,9 @@ use crate::admission::keys::Keys;
 use crate::runtime::unix::{self, Credentials, SocketFile};
 use crate::server::ServerError;
 use crate::server::config::{AdminAddress, ServerConfig};
+
+/// How long nothing more is said of connections that are turned away.
+const WARN_AGAIN: Duration = Duration::from_mins(1);
 
 /// The most connections at once; a further one is closed.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -104,6 +107,8 @@ pub struct Door {
     accepted: Receiver<Accepted>,
     office: Rc<Office>,
     load: Rc<Load>,
+    /// When it was last said that there are too many connections.
+    warned_at: Cell<Option<Instant>>,
     /// The socket's file, for as long as this lives.
     _file: Option<SocketFile>,
 }
@@ -148,7 +153,14 @@ impl Door {
             }
         };
         let office = Rc::new(Office::new(Rc::clone(desk), Rc::clone(scraper), keys));
-        Ok(Self { address, accepted, office, load: Rc::default(), _file: file })
+        Ok(Self {
+            address,
+            accepted,
+            office,
+            load: Rc::default(),
+            warned_at: Cell::default(),
+            _file: file,
+        })
     }
 
     /// Other keys count from the next request on.
@@ -165,13 +177,22 @@ impl Door {
     pub(super) fn let_in(&self) {
         while let Ok((socket, peer)) = self.accepted.try_recv() {
             if self.load.connections.get() == CONNECTIONS_MAX {
-                tracing::warn!(%peer, "too many connections for administration: one is closed");
+                self.warn_of_crowd(peer);
                 continue;
             }
             let stream = TcpStream::from(socket);
             let office = Rc::clone(&self.office);
             let connection = Connection::new(stream, peer, office, Rc::clone(&self.load));
             glommio::spawn_local(connection.serve()).detach();
+        }
+    }
+
+    /// Says that somebody was turned away, though not of each one: they may be many.
+    fn warn_of_crowd(&self, peer: Peer) {
+        let now = Instant::now();
+        if self.warned_at.get().is_none_or(|at| now.duration_since(at) >= WARN_AGAIN) {
+            self.warned_at.set(Some(now));
+            tracing::warn!(%peer, "too many connections for administration: some are closed");
         }
     }
 

@@ -77,7 +77,12 @@ impl Office {
             let key = self.key_name(request);
             // The path is the peer's: quoted, so that it cannot pass for a line of this log.
             let (path, status) = (request.path, reply.status);
-            tracing::info!(%peer, key, ?path, status, ?done, "administration");
+            if key.is_none() && self.keys.borrow().is_some() {
+                // Whoever reaches the port can do this as often as they like.
+                tracing::debug!(%peer, key, ?path, status, "administration");
+            } else {
+                tracing::info!(%peer, key, ?path, status, ?done, "administration");
+            }
         }
         reply
     }
@@ -96,7 +101,7 @@ impl Office {
         }
         if !route.is_open_to_all() {
             refuse_pages(request)?;
-            self.admit(request)?;
+            self.admit(request).inspect_err(|_| self.scraper.count_administration_refused())?;
         }
         let query = request.query.filter(|_| !route.takes_any_parameter());
         let params = Params::parse(query)?;

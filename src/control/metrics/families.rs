@@ -40,7 +40,7 @@ macro_rules! families {
 }
 
 /// Every family, in the order in which it is exported.
-pub static FAMILIES: [Family; 59] = families! {
+pub static FAMILIES: [Family; 60] = families! {
     Gauge "build_info", "Always 1; the label is the version.",
         |out, _| out.whole(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     Gauge "shard_info", "Always 1; how the shard's log writes become durable.",
@@ -128,7 +128,7 @@ pub static FAMILIES: [Family; 59] = families! {
                 out.whole(&labels, own.metrics.closed[reason as usize].value());
             }
         });
-    Counter "admissions_total", "Whether callers were let in.",
+    Counter "admissions_total", "Greetings that were let in, and credentials that were not.",
         |out, numbers| each(out, numbers, |out, shard, own| {
             for admission in Admission::ALL {
                 let labels = [("shard", shard), ("result", admission.label())];
@@ -178,6 +178,9 @@ pub static FAMILIES: [Family; 59] = families! {
         |out, numbers| out.whole(&[], numbers.shards.len() as u64);
     Counter "scrapes_total", "How often these numbers were read.",
         |out, numbers| out.whole(&[], numbers.scrapes);
+    Counter "administration_refused_total",
+        "Requests to administration without a key that allows them.",
+        |out, numbers| out.whole(&[], numbers.administration_refused);
     Counter "key_reloads_total", "How often the keys were read again, and whether they were taken.",
         |out, numbers| {
             out.whole(&[("result", "done")], numbers.reloads.done);

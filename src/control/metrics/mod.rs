@@ -43,6 +43,8 @@ pub struct Numbers<'a> {
     pub is_ready: bool,
     /// How often numbers were read, with this time.
     pub scrapes: u64,
+    /// Requests to administration without a key that allows them.
+    pub administration_refused: u64,
     /// How often the keys were read again.
     pub reloads: ReloadCounts,
 }
@@ -108,6 +110,7 @@ mod tests {
             process: &process,
             is_ready: true,
             scrapes: 1,
+            administration_refused: 2,
             reloads: ReloadCounts { done: 3, failed: 1 },
         })
     }
@@ -134,6 +137,7 @@ mod tests {
             "boxoffice_sales_omitted 0",
             "boxoffice_shard_info{shard=\"0\",sync=\"o_dsync\"} 1",
             "boxoffice_process_resident_memory_bytes 4096",
+            "boxoffice_administration_refused_total 2",
             "boxoffice_key_reloads_total{result=\"done\"} 3",
             "boxoffice_key_reloads_total{result=\"failed\"} 1",
         ] {

@@ -29,6 +29,7 @@ pub struct Scraper {
     shards: RefCell<Vec<Scraped>>,
     is_ready: Cell<bool>,
     scrapes: Cell<u64>,
+    administration_refused: Cell<u64>,
     reloads: Cell<ReloadCounts>,
     /// Who waits until every shard has listed its stock.
     waiting: RefCell<Vec<LocalSender<()>>>,
@@ -67,6 +68,7 @@ impl Scraper {
             shards: RefCell::default(),
             is_ready: Cell::new(false),
             scrapes: Cell::new(0),
+            administration_refused: Cell::new(0),
             reloads: Cell::default(),
             waiting: RefCell::default(),
         }
@@ -86,6 +88,11 @@ impl Scraper {
     /// How many reloads there were.
     pub fn handle_reloads(&self, counts: ReloadCounts) {
         self.reloads.set(counts);
+    }
+
+    /// Somebody asked administration for something without a key that allows it.
+    pub fn count_administration_refused(&self) {
+        self.administration_refused.set(self.administration_refused.get() + 1);
     }
 
     /// A shard has listed its stock.
@@ -120,6 +127,7 @@ impl Scraper {
             process: &process::facts(self.started, &self.data_dir),
             is_ready: self.is_ready.get(),
             scrapes: self.scrapes.get(),
+            administration_refused: self.administration_refused.get(),
             reloads: self.reloads.get(),
         })
     }

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 /// What lies in a directory that `boxoffice restore` has not finished. Nothing in it counts.
 pub const RESTORE_UNFINISHED: &str = "RESTORE-UNFINISHED";
 
+/// What lies in a directory that a first `boxoffice backup` has not finished. What is in it is a
+/// part of the logs, and no one can tell which.
+pub const BACKUP_UNFINISHED: &str = "BACKUP-UNFINISHED";
+
 /// What a backup has in the place of a manifest.
 pub(super) const BACKUP_LIST: &str = "BACKUP.json";
 
@@ -94,7 +98,7 @@ impl DataDirError {
     /// Whether what was found is a part of what Boxoffice makes.
     pub(super) fn is_of_ours(&self) -> bool {
         let Self::NotOurs { found, .. } = self else { return false };
-        [BACKUP_LIST, RESTORE_UNFINISHED, CUT_NOTE].contains(&found.as_str())
+        [BACKUP_LIST, BACKUP_UNFINISHED, RESTORE_UNFINISHED, CUT_NOTE].contains(&found.as_str())
             || found.starts_with("shard-")
     }
 }
@@ -106,6 +110,10 @@ fn way_out(path: &Path, found: &str) -> String {
         RESTORE_UNFINISHED => {
             "a restore into it was cut short: run that again, or name a new directory".to_owned()
         }
+        BACKUP_UNFINISHED => format!(
+            "a backup into it was cut short, and has a part of the logs alone: run `boxoffice \
+             backup DATA_DIR --to {dir}` again, which finishes it"
+        ),
         BACKUP_LIST => format!(
             "it is a backup: `boxoffice restore {dir} --to NEW_DATA_DIR` makes a data directory of \
              it"
