@@ -339,19 +339,29 @@ fn a_segment_that_was_cut_short_is_kept_as_far_as_it_goes() {
     assert_damaged(&made, 4, 39);
 }
 
+/// A backup helps; and without one the other shards need not stay down with it.
 #[test]
-fn without_a_readable_beginning_only_a_backup_helps() {
-    let made = Made::new(1, 20);
+fn a_shard_without_a_readable_beginning_can_be_given_up() {
+    let made = Made::new(2, 20);
     flip_at(&made.segment(0, 1), 20);
     let facts = verify(&made.path()).fails(ExitCode::DamagedLog, &[]).json();
     let shard = &facts["shards"][0];
     assert_eq!((&shard["next_lsn"], &shard["lost"]["records"]), (&Value::Null, &60.into()));
     advised(shard, "boxoffice restore");
-    let mut truncate = command(&[&"wal", &"truncate", &made.path(), &"--shard", &"0", &"--yes"]);
-    truncate.args(["--at", "1", "--backup"]).arg(made.beside("cut"));
-    run(truncate).fails(ExitCode::DamagedLog, &["restore a backup"]);
+    let truncate = advised(shard, "so that the others serve");
     let dumped = dump(&made.path(), &["--past-damage"]).fails(ExitCode::DamagedLog, &[]);
-    assert!(lsns(&dumped).into_iter().eq(1..=60));
+    let lost = lsns(&dumped).len() as u64;
+    assert_eq!(lost, 2 * made.records(), "all that can be read, of both shards");
+    run_advice(&truncate).succeeds();
+    let facts = verify(&made.path()).succeeds().json();
+    assert_eq!(facts["shards"][0]["next_lsn"], 1);
+    assert_eq!(facts["shards"][1]["records"], made.records(), "the other has all it had");
+    let mut server = Server::start_on(&made.path(), Serve::on(&made.path()).with_shards(2));
+    assert!(server.terminate().success());
+    boxoffice(&[&"audit", &made.path()]).succeeds();
+    // What was given up is not gone.
+    let cut = Path::new(truncate.last().expect("where to"));
+    assert_eq!(lsns(&dump(cut, &["--past-damage"])).len(), 60);
 }
 
 #[test]

@@ -89,6 +89,16 @@ pub struct LogStart {
     pub last_time: TimeMs,
 }
 
+impl LogStart {
+    /// Where a log begins that has no record yet.
+    #[must_use]
+    pub const fn of_log(identity: Identity) -> Self {
+        let position =
+            Position { segment: SegmentIndex::FIRST, offset: SEGMENT_HEADER_BYTES as u64 };
+        Self { identity, position, next_lsn: Lsn(1), previous_crc: 0, last_time: TimeMs(0) }
+    }
+}
+
 /// A log that was read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {

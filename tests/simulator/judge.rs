@@ -308,9 +308,7 @@ impl Judge {
                 }
                 let is_right = attempt.refusals.contains(refusal)
                     || (*refusal == Refusal::Draining && attempt.was_stopping)
-                    || (*refusal == Refusal::DiskFull
-                        && attempt.was_full
-                        && !ends_hold(&attempt.ask))
+                    || (*refusal == Refusal::DiskFull && attempt.was_full)
                     || self.is_read(&attempt, answer);
                 let right = &attempt.refusals;
                 assert!(is_right, "REFUSED {refusal:?}: {:?}; right were {right:?}", attempt.ask);
@@ -415,9 +413,4 @@ impl Sale {
             }
         }
     }
-}
-
-/// What goes on when the disk is full: who has a hold keeps the right to end it.
-const fn ends_hold(ask: &Ask) -> bool {
-    matches!(ask, Ask::Command(Command::Confirm { .. } | Command::Release { .. }))
 }

@@ -12,11 +12,12 @@ use super::super::exit::ExitCode;
 use super::super::moment::Moment;
 use super::beside::read;
 use super::facts::Verdict;
-use super::logs::Logs;
+use super::logs::{Logs, ShardLog};
 use super::record::Shown;
 use crate::model::record::Origin;
 use crate::model::text_id::account_from_text;
 use crate::model::{AccountId, OrderNumber, Record, SaleId};
+use crate::server::datadir::CUT_NOTE;
 use crate::wal::Entry;
 
 #[derive(Debug, clap::Args)]
@@ -87,7 +88,11 @@ struct Missed {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
-    let logs = Logs::find(&args.dir, args.shard)?;
+    let mut logs = Logs::find(&args.dir, args.shard)?;
+    if args.dir.join(CUT_NOTE).exists() {
+        // A part of a log, whose first file may be what was given up.
+        logs.shards.iter_mut().for_each(ShardLog::take_identity_of_any_segment);
+    }
     let mut output = Output::new(args.json);
     let mut is_damaged = false;
     for log in &logs.shards {

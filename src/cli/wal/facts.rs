@@ -283,11 +283,18 @@ fn advice(
     }
     next.push(restore(data_dir));
     let chain_ends = survey.chain.as_ref().map(|chain| chain.next_lsn);
+    let (dir, shard) = (data_dir.display(), log.shard);
+    let truncate = |lsn: Lsn| {
+        format!("boxoffice wal truncate {dir} --shard {shard} --at {lsn} --backup {dir}.cut")
+    };
     if let Some(lsn) = chain_ends.or(newest.map(|start| start.next_lsn)) {
-        let (dir, shard) = (data_dir.display(), log.shard);
+        let truncate = truncate(lsn);
+        next.push(format!("without a backup, keep what lies before the damage: {truncate}"));
+    } else if log.identity.is_some() {
+        let truncate = truncate(Lsn(1));
         next.push(format!(
-            "without a backup, keep what lies before the damage: boxoffice wal truncate {dir} \
-             --shard {shard} --at {lsn} --backup {dir}.cut"
+            "without a backup, give up all that this shard has, so that the others serve: \
+             {truncate}"
         ));
     }
     next
@@ -311,8 +318,9 @@ impl fmt::Display for ShardFacts {
         if let Some(Torn { file, offset, bytes }) = &self.torn {
             write!(
                 f,
-                "\n  a write was interrupted: {}: offset {offset}, {bytes} bytes; it was never \
-                 acknowledged, and the next start removes it",
+                "\n  a write was interrupted: {}: offset {offset}, {bytes} bytes; unless the disk \
+                 has spoiled what it had taken, it was never acknowledged; the next start removes \
+                 it",
                 file.display()
             )?;
         }

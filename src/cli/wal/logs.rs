@@ -71,6 +71,15 @@ impl ShardLog {
         })
     }
 
+    /// Whose log it is, as the first segment says that can be read.
+    pub(in crate::cli) fn take_identity_of_any_segment(&mut self) {
+        let Ok(storage) = FileStorage::open_read_only(&self.dir) else { return };
+        let segments = storage.segments().unwrap_or_default().into_iter();
+        let mut headers =
+            segments.filter_map(|segment| segment_header(&storage, segment.index).ok());
+        self.identity = self.identity.or_else(|| headers.next().map(|header| header.identity));
+    }
+
     /// Whose log it is, as its first segment says.
     pub(in crate::cli) fn own_identity(&self) -> Result<Option<Identity>, WalError> {
         let storage = FileStorage::open_read_only(&self.dir)?;

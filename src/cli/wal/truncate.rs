@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
             ends.loss.add(entry);
         }
     })?;
-    let end = where_to_cut(args, &examined, &ends)?;
+    let end = where_to_cut(args, log, &examined, &ends)?;
     let storage = FileStorage::open_read_only(&log.dir).map_err(|error| failed(&error))?;
     let segments =
         segments_behind(&storage, end.first()).map_err(|error| copy_failed(&log.dir, &error))?;
@@ -107,8 +107,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
 enum End {
     /// A segment, used up to this place.
     In(Position),
-    /// Nothing behind the snapshot: the log begins there, in a segment that is made anew.
-    Snapshot(LogStart),
+    /// Nothing behind a snapshot, or nothing at all: the log begins there, in a segment that is
+    /// made anew.
+    Anew(LogStart),
 }
 
 impl End {
@@ -116,7 +117,7 @@ impl End {
     const fn first(self) -> SegmentIndex {
         match self {
             Self::In(place) => place.segment,
-            Self::Snapshot(_) => SegmentIndex::FIRST,
+            Self::Anew(_) => SegmentIndex::FIRST,
         }
     }
 }
@@ -155,7 +156,12 @@ impl Ends {
 }
 
 /// Where the log shall end.
-fn where_to_cut(args: &Args, examined: &Examined, ends: &Ends) -> Result<End, Failed> {
+fn where_to_cut(
+    args: &Args,
+    log: &ShardLog,
+    examined: &Examined,
+    ends: &Ends,
+) -> Result<End, Failed> {
     let (dir, shard, at) = (args.dir.display(), args.shard, args.at);
     let usage = |message: String| Failed::new(ExitCode::Usage, message);
     if examined.facts.serves {
@@ -166,15 +172,16 @@ fn where_to_cut(args: &Args, examined: &Examined, ends: &Ends) -> Result<End, Fa
     }
     let (next, end) = match (&examined.chain, examined.newest) {
         (Some(chain), _) => (chain.next_lsn, End::In(chain.end)),
-        (None, Some(start)) => (start.next_lsn, End::Snapshot(start)),
+        (None, Some(start)) => (start.next_lsn, End::Anew(start)),
         (None, None) => {
-            return Err(Failed::new(
-                ExitCode::DamagedLog,
-                format_args!(
-                    "nothing before the damage can be read, so no cut can save shard {shard}: \
-                     restore a backup (`boxoffice restore`), or see `boxoffice wal verify {dir}`"
-                ),
-            ));
+            let start = log.identity.map(LogStart::of_log).ok_or_else(|| {
+                let message = format!(
+                    "nothing before the damage can be read, nor whose log it is: restore a backup \
+                     (`boxoffice restore`), or see `boxoffice wal verify {dir}`"
+                );
+                Failed::new(ExitCode::DamagedLog, message)
+            })?;
+            (start.next_lsn, End::Anew(start))
         }
     };
     if at > next.0 {
@@ -294,7 +301,7 @@ fn make(log: &ShardLog, storage: &FileStorage, end: End) -> Result<(), Failed> {
     let made = match end {
         End::In(place) => segment_header(storage, place.segment)
             .and_then(|header| cut(&log.dir, place, header.segment)),
-        End::Snapshot(start) => {
+        End::Anew(start) => {
             let sizes = storage.segments().unwrap_or_default().into_iter();
             let sizes = sizes.filter_map(|segment| segment_header(storage, segment.index).ok());
             let bytes = sizes.map(|header| header.segment.bytes).next();
