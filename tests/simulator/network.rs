@@ -36,14 +36,21 @@ pub struct Link {
     slowness: Duration,
 }
 
+/// How many connections of a thousand reach a server that was told to stop.
+const LATE_CONNECTIONS: u64 = 20;
+
 /// How many of these bytes come first.
 fn piece(len: usize, random: &mut Random) -> usize {
     if random.chance(700) { len } else { random.index(len) + 1 }
 }
 
 impl World {
-    /// A buyer connects to a shard; the number of the link, where the shard takes it.
+    /// A buyer connects to a shard; the number of the link, where the shard takes it. A server that
+    /// stops listens no more, but for what it accepted at the last moment.
     pub fn connect(&mut self, buyer: usize, node: usize, front: Front) -> Option<u64> {
+        if self.judge.is_stopping() && !self.random.chance(LATE_CONNECTIONS) {
+            return None;
+        }
         let slot = self.nodes.get_mut(node)?.open(front.wire())?;
         let slowness = if self.happens(self.plan.slow_reader / 10) {
             self.random.micros(100_000, 15_000_000)
