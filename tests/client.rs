@@ -18,7 +18,7 @@ use boxoffice::model::{
     Price, Quantity, Query, Refusal, RequestId, SaleId, ShardIndex, TimeMs, Wanted, WantedLine,
 };
 use boxoffice::protocol::binary::{DecodeError, ErrorCode, Welcome, encode_answer};
-use peer::{Fault, Peer, Script, Talk, answer_to, welcome};
+use peer::{Peer, Script, Talk, answer_to, fault, welcome};
 use proptest::prelude::*;
 
 const SALE: SaleId = SaleId(1);
@@ -151,6 +151,27 @@ fn only_what_is_unanswered_is_sent_again() {
     });
     assert_eq!(seen.len(), 3);
     assert_eq!(seen[1], seen[2]);
+}
+
+/// A server that stops looks nothing up: its refusal settles only what is new.
+#[test]
+fn a_server_that_stops_does_not_settle_what_was_sent_before() {
+    let ends = |refusal: Option<Refusal>| {
+        script(move |talk| {
+            talk.greet();
+            let correlation = talk.expect().correlation;
+            refusal.into_iter().for_each(|refusal| talk.refuse(correlation, refusal));
+        })
+    };
+    let stops = || ends(Some(Refusal::Draining));
+    let peer = Peer::start(vec![ends(None), stops(), healthy(), stops()]);
+    let mut client = connect(&peer);
+    let pending = submit_all(&mut client, 1..2);
+    assert_all_answered(&mut client, pending);
+    drop(client);
+    let refused = connect(&peer).call(&buy(2));
+    assert_eq!(refused, Err(ClientError::Refused(Refusal::Draining)));
+    assert_eq!(peer.finish().len(), 4);
 }
 
 #[test]
@@ -546,18 +567,6 @@ fn a_pending_request_belongs_to_its_client() {
     drop(one);
     let mut other = connect(&peer);
     let _ = other.wait(pending);
-}
-
-fn fault() -> impl Strategy<Value = Fault> {
-    prop_oneof![
-        12 => Just(Fault::Answer),
-        1 => Just(Fault::AnswerTwice),
-        2 => Just(Fault::DropUnanswered),
-        2 => Just(Fault::AnswerThenDrop),
-        1 => Just(Fault::CutAnswer),
-        1 => Just(Fault::Garbage),
-        2 => Just(Fault::Keep),
-    ]
 }
 
 proptest! {

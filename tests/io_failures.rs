@@ -20,7 +20,7 @@ mod server;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -181,6 +181,38 @@ fn every_call_of_a_recovery_failing() {
     let failures = every_failure(copy, ORDERS);
     println!("{failures} starts, each with another failure");
     assert!(failures > 20, "{failures}");
+}
+
+/// What strace makes fail here is what a policy or an old kernel refuses.
+#[test]
+#[ignore = "needs strace"]
+fn a_machine_that_gives_no_ring_is_told_and_left_alone() {
+    assert!(has_strace(), "strace is installed and may trace");
+    for (call, error, name) in [
+        ("io_uring_setup", "ENOSYS", "this kernel has no io_uring"),
+        ("io_uring_setup", "EPERM", "io_uring is forbidden here"),
+        ("io_uring_register", "EPERM", "io_uring is forbidden here"),
+        ("io_uring_enter", "EPERM", "io_uring is forbidden here"),
+    ] {
+        let home = temporary_dir();
+        let data_dir = home.path().join("data");
+        let serve = serve(&data_dir).command();
+        let mut doctor = Command::new(serve.get_program());
+        doctor.args(["doctor", "--data-dir"]).arg(home.path());
+        for program in [serve, doctor] {
+            let mut command = Command::new("strace");
+            command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+            command.args(["-e", &format!("inject={call}:error={error}")]);
+            command.arg(program.get_program()).args(program.get_args());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let refused = Refused::from_run(command);
+            let said = refused.stdout + &refused.stderr;
+            let code = ExitCode::Environment.number();
+            assert_eq!(refused.code, Some(i32::from(code)), "{call} {error}: {said}");
+            assert!(said.contains(name) && !said.contains("panicked"), "{call} {error}: {said}");
+        }
+        assert!(!data_dir.exists(), "{call} {error}: nothing is made");
+    }
 }
 
 /// The thread that prepares segments is the first one of its process; every wait for its rings

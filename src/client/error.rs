@@ -70,6 +70,9 @@ pub enum Cause {
     /// The server closed the connection.
     #[error("the server closed the connection")]
     Closed,
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
     /// The connection was silent for too long.
     #[error("no answer within {0:?}")]
     Silent(Duration),
@@ -113,6 +116,7 @@ impl Cause {
             }
             Self::Io(_)
             | Self::Closed
+            | Self::Stopping
             | Self::Silent(_)
             | Self::Malformed(_)
             | Self::Unsolicited(_)

@@ -77,6 +77,8 @@ struct Flight {
     lane: Option<usize>,
     /// Whether some server may have seen it.
     was_sent: bool,
+    /// Whether it was sent on a connection that broke since.
+    is_resent: bool,
     /// Whether nobody will wait for its answer.
     is_dropped: bool,
 }
@@ -173,8 +175,8 @@ impl Client {
         encode(&mut frame, ticket);
         let frame = frame.into_boxed_slice();
         let deadline = Instant::now() + self.lanes.options().request_timeout;
-        let flight =
-            Flight { frame, route, kind, deadline, lane: None, was_sent: false, is_dropped: false };
+        let (lane, was_sent, is_resent, is_dropped) = (None, false, false, false);
+        let flight = Flight { frame, route, kind, deadline, lane, was_sent, is_resent, is_dropped };
         self.unanswered.insert(ticket, flight);
         self.queued.insert(ticket);
         self.dispatch();
@@ -286,9 +288,14 @@ impl Client {
     fn take_responses(&mut self, lane: usize) -> Result<(), Cause> {
         let Some(connection) = self.lanes.connection(lane) else { return Ok(()) };
         while let Some((ticket, response)) = connection.next_response()? {
-            let is_expected =
-                self.unanswered.get(&ticket).is_some_and(|flight| flight.lane == Some(lane));
+            let flight = self.unanswered.get(&ticket).filter(|flight| flight.lane == Some(lane));
+            let (is_expected, is_resent) = (flight.is_some(), flight.is_some_and(|f| f.is_resent));
             match response {
+                // It was not executed this time, which says nothing of the time before. The next
+                // server knows.
+                Response::Answer(Err(Refusal::Draining)) if is_resent => {
+                    return Err(Cause::Stopping);
+                }
                 Response::Answer(answer) if is_expected => {
                     connection.count_answer();
                     let flight = self.unanswered.remove(&ticket);
@@ -322,7 +329,7 @@ impl Client {
     fn requeue(&mut self, is_lost: impl Fn(usize) -> bool) {
         for (&ticket, flight) in &mut self.unanswered {
             if flight.lane.is_some_and(&is_lost) {
-                flight.lane = None;
+                (flight.lane, flight.is_resent) = (None, true);
                 self.queued.insert(ticket);
             }
         }

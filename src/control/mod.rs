@@ -33,12 +33,12 @@ use self::reload::Reloader;
 use self::segments::{Plan, Preparer};
 use self::snapshots::Snapshotter;
 use crate::model::ShardIndex;
-use crate::runtime::Outbox;
+use crate::runtime::{Outbox, Ring};
 use crate::server::ServerError;
 use crate::server::config::{AdminAddress, ServerConfig};
 use crate::server::datadir::DataDir;
 use crate::server::shard::{Order, Report, Reporter};
-use crate::server::start::{Opened, Started, StartedShard, open, start};
+use crate::server::start::{Opened, RING, Started, StartedShard, open, start};
 
 /// The executor's memory for direct I/O.
 const IO_MEMORY_BYTES: usize = 4 << 20;
@@ -66,9 +66,11 @@ pub fn serve(
     announce: impl Fn(Milestone<'_>),
     fatal: Fatal,
 ) -> Result<(), ServerError> {
+    // Where there is no ring, nothing is made.
+    let executor = executor()?;
     // The directory is this process's own before anything in it, such as a socket, is replaced.
     let opened = open(config)?;
-    executor()?.run(run(config.clone(), opened, load, announce, fatal))
+    executor.run(run(config.clone(), opened, load, announce, fatal))
 }
 
 /// Whether the control plane's executor can be set up here; it is gone when this returns.
@@ -77,6 +79,8 @@ pub fn try_executor() -> Result<(), ServerError> {
 }
 
 fn executor() -> Result<LocalExecutor, ServerError> {
+    // Without io_uring glommio panics.
+    Ring::probe(&RING)?;
     LocalExecutorBuilder::new(Placement::Unbound)
         .name("control")
         .io_memory(IO_MEMORY_BYTES)

@@ -80,7 +80,7 @@ refusal_codes! {
     0x001 409 SoldOut       "SOLD_OUT"
         "Nothing is left"
     0x002 409 NoneNow       "NONE_NOW"
-        "Nothing is free now; units in holds may come back"
+        "Not as many are free now; fewer may be, or more later"
     0x003 403 AccountLimit  "ACCOUNT_LIMIT"
         "The account would have more than it may"
     0x004 403 NotOpen       "NOT_OPEN"
@@ -110,7 +110,7 @@ refusal_codes! {
     0x200 503 Overloaded    "OVERLOADED"
         "Too much to do; nothing was done"
     0x201 503 Draining      "DRAINING"
-        "The server is stopping; nothing was done"
+        "The server is stopping; this attempt did nothing"
     0x202 507 DiskFull      "DISK_FULL"
         "There is no room on the disk for this; nothing was done"
 }

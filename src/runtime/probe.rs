@@ -1,5 +1,5 @@
 //! Which operations of a ring the kernel has. Whether a ring can be set up at all is told by
-//! [`Ring::new`](super::Ring::new), which asks for its flags and its buffer ring.
+//! [`Ring::probe`](super::Ring::probe), which asks for its flags and its buffer ring.
 
 use std::io;
 

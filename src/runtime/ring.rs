@@ -201,7 +201,7 @@ impl Ring {
             .setup_submit_all()
             .setup_cqsize(config.completions)
             .build(config.submissions)
-            .map_err(setup_error)?;
+            .map_err(|source| setup_error(source, "DEFER_TASKRUN rings"))?;
         let mut buffers = BufferRing::new(config.receive_buffers, config.receive_buffer_bytes);
         // SAFETY: the entries stay where they are until the ring is gone: `Drop` sees to it.
         unsafe {
@@ -212,7 +212,7 @@ impl Ring {
                 0,
             )
         }
-        .map_err(|source| RingError::TooOld { feature: "provided buffer rings", source })?;
+        .map_err(|source| setup_error(source, "provided buffer rings"))?;
         for id in 0..buffers.count() {
             buffers.give(id);
         }
@@ -223,6 +223,12 @@ impl Ring {
             completions: Vec::with_capacity(config.completions as usize),
             enters: 0,
         })
+    }
+
+    /// Whether a ring like this can be set up here, and entered; it is gone when this returns.
+    pub fn probe(config: &RingConfig) -> Result<(), RingError> {
+        let entered = Self::new(config)?.enter(Wait::No);
+        entered.map_err(|source| setup_error(source, "waiting for completions"))
     }
 
     /// Accepts connections until the operation ends.
@@ -472,12 +478,12 @@ fn outcome(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
 
-fn setup_error(error: io::Error) -> RingError {
+fn setup_error(error: io::Error, feature: &'static str) -> RingError {
     match Errno::from_io_error(&error) {
         Some(Errno::NOSYS) => RingError::Missing,
         Some(Errno::PERM | Errno::ACCESS) => RingError::Forbidden,
         Some(Errno::NOMEM) => RingError::LockedMemory { limit: super::limits::locked_bytes() },
-        Some(Errno::INVAL) => RingError::TooOld { feature: "DEFER_TASKRUN rings", source: error },
+        Some(Errno::INVAL) => RingError::TooOld { feature, source: error },
         _ => RingError::Other(error),
     }
 }

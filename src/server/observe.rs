@@ -50,6 +50,8 @@ impl Service {
         self.publish_room();
         metrics.connections.set(self.connections.len() as u64);
         metrics.connections_stalled.set(self.stalled.len() as u64);
+        let behind = self.log.now(self.clock).0.saturating_sub(self.wall.0);
+        metrics.clock_behind_ms.set(behind);
         metrics.hops_in_flight.set(self.hops_in_flight);
         metrics.mail_waiting.set(self.mail.iter().map(|mail| mail.len() as u64).sum());
     }

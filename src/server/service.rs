@@ -53,6 +53,13 @@ const SPARE_BUFFERS_MAX: usize = 1024;
 /// The largest of them.
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
+/// A clock that goes back by less is being adjusted.
+pub(super) const CLOCK_STEP_MS: u64 = 1000;
+
+/// What it means that the clock is behind, and what to do.
+pub(super) const TIME_STANDS_STILL: &str = "until it is there again no hold ends and no sale opens \
+                                            by its time: check the machine's time (timedatectl)";
+
 /// What a shard is told at its start.
 #[derive(Clone, Debug)]
 pub struct ServiceConfig {
@@ -60,8 +67,8 @@ pub struct ServiceConfig {
     pub index: ShardIndex,
     /// Of how many.
     pub shards: NonZeroU16,
-    /// Messages that fit a mailbox between two shards; where as many wait for room in one, no
-    /// request is taken.
+    /// Messages that fit a mailbox between two shards; where as many requests of this shard wait
+    /// for other ones' answers, it takes no further one.
     pub mailbox_messages: usize,
     /// The most connections at once.
     pub seats: Seats,
@@ -120,7 +127,10 @@ pub struct Service {
     pub(super) log: CommitQueue,
     pub(super) connections: Connections,
     /// The clock as it was last told; decisions take their time from the commit queue.
+    /// The wall clock, but never earlier than it was.
     pub(super) clock: TimeMs,
+    /// The wall clock as it is.
+    pub(super) wall: TimeMs,
     pub(super) monotonic: Duration,
     pub(super) draining: bool,
     /// When the server was told to stop.
@@ -166,6 +176,7 @@ impl Service {
             engine,
             log: CommitQueue::new(log),
             clock: TimeMs(0),
+            wall: TimeMs(0),
             monotonic: Duration::ZERO,
             draining: false,
             drain_began: Duration::ZERO,
@@ -198,6 +209,11 @@ impl Service {
     /// The time, once a turn and before anything else of the turn. A wall clock that is set back
     /// stands still here until it has caught up: what is over stays over.
     pub fn handle_time(&mut self, clock: TimeMs, monotonic: Duration) {
+        if clock.0 + CLOCK_STEP_MS < self.wall.0 {
+            let (shard, ms) = (self.config.index.0, self.wall.0 - clock.0);
+            tracing::warn!(shard, "the clock went back by {ms} ms; {TIME_STANDS_STILL}");
+        }
+        self.wall = clock;
         self.clock = self.clock.max(clock);
         self.monotonic = monotonic;
         self.asking.arrived = monotonic;
@@ -498,10 +514,11 @@ impl Service {
         })
     }
 
-    /// Whether requests may be taken as far as the other shards are concerned.
+    /// Whether requests may be taken as far as the other shards are concerned. Only what this shard
+    /// asks counts, so that its own peers don't wait for those that take its answers.
     pub(super) fn mail_has_room(&self) -> bool {
         planted(Canary::OverfillMailbox)
-            || self.mail.iter().all(|queue| queue.len() < self.config.mailbox_messages)
+            || self.hops_in_flight < self.config.mailbox_messages as u64
     }
 
     pub(super) fn queue_send(&mut self, slot: u32) {
@@ -550,7 +567,10 @@ pub(super) fn deliver(
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection::ReplyTo;
     use super::super::desk::{Desk, SECOND, SLOW};
+    use super::super::form::Form;
+    use super::super::mail::SentAsk;
     use super::super::metrics::{CloseReason, Operation, Protocol};
     use super::*;
     use crate::model::{
@@ -579,6 +599,49 @@ mod tests {
         assert!(desk.service.poll_send().is_none(), "nobody is there to send to");
         assert_eq!(desk.service.poll_close(), Some(desk.slot));
         assert_eq!(desk.service.poll_close(), None, "a socket is closed once");
+    }
+
+    /// Another shard that is slow to take answers costs this shard's own peers nothing.
+    #[test]
+    fn answers_that_wait_for_another_shard_hold_nobody_up() {
+        let two = NonZeroU16::new(2).expect("it is not zero");
+        let mut desk = Desk::with(two, |config| config.mailbox_messages = 4);
+        let sales = (1..100).map(SaleId);
+        let [own, other] = [ShardIndex(0), ShardIndex(1)];
+        let of = |shard| sales.clone().find(|sale| sale.shard(two) == shard).expect("there is one");
+        let connection = ConnectionId { slot: 9, generation: 9 };
+        let reply_to = ReplyTo { connection, reserved: 0, sequence: 0 };
+        for correlation in 0..10 {
+            let ask = SentAsk::Query(Query::Stats { sale: of(own) });
+            let form = Form::Binary { correlation };
+            desk.service.handle_mail(other, Mail::Request { reply_to, form, ask });
+        }
+        assert_eq!(desk.service.mail_for(other).len(), 10);
+        desk.receive_queries(1, Query::Stats { sale: of(own) });
+        desk.poll();
+        assert_eq!(desk.sent().len(), 1);
+        // What it asks itself is bounded.
+        desk.receive_queries(10, Query::Stats { sale: of(other) });
+        assert_eq!(desk.service.mail_for(other).len(), 10 + 4);
+    }
+
+    /// Somebody has to see that time stands still.
+    #[test]
+    fn a_clock_that_goes_back_is_told() {
+        let mut desk = Desk::new();
+        let behind = |desk: &mut Desk, clock_ms| {
+            desk.service.handle_time(TimeMs(clock_ms), SECOND);
+            desk.service.handle_turn();
+            desk.service.handle_turn_end(SECOND);
+            desk.service.metrics().clock_behind_ms.value()
+        };
+        assert_eq!(behind(&mut desk, 90_000), 0);
+        assert_eq!(behind(&mut desk, 30_000), 60_000);
+        desk.receive_command(SALE);
+        desk.poll();
+        assert_eq!(behind(&mut desk, 80_000), 10_000);
+        desk.written();
+        assert_eq!(behind(&mut desk, 90_001), 0);
     }
 
     /// The bound that `HELLO` tells: what is beyond it waits, and nothing is dropped.

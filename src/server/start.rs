@@ -25,7 +25,7 @@ use super::mail::{MAILBOX_MESSAGES, Mail};
 use super::metrics::ShardMetrics;
 use super::repartition::{repartition, retire_replaced};
 use super::restore::{Restored, Snapshot, random, restore};
-use super::service::{IN_FLIGHT_MAX, Service, ServiceConfig};
+use super::service::{CLOCK_STEP_MS, IN_FLIGHT_MAX, Service, ServiceConfig, TIME_STANDS_STILL};
 use super::shard::{Listener, LoopState, Order, Peer, Reporter, Shard};
 use super::space::{LogSpace, is_disk_full, secured_segments};
 use crate::model::{Scopes, ShardIndex};
@@ -34,7 +34,9 @@ use crate::protocol::http::Cors;
 use crate::runtime::file::{SyncMethod, open_direct};
 use crate::runtime::mailbox::mailbox;
 use crate::runtime::net::{self, Listeners};
-use crate::runtime::{Inbox, Outbox, Ring, RingConfig, SystemClock, Wakeup, cpu, huge, interrupt};
+use crate::runtime::{
+    Clock, Inbox, Outbox, Ring, RingConfig, SystemClock, Wakeup, cpu, huge, interrupt,
+};
 use crate::wal::{
     Identity, LogId, LogWriter, Recovered, Segment, SegmentIndex, prepare_segment, segment_path,
     segment_room,
@@ -471,6 +473,11 @@ fn prepare_shard(assignment: Assignment) -> Result<(Shard<SystemClock>, StartedL
         restore(&assignment.directory, assignment.identity)?;
     cpu::pin_current_thread(assignment.cpu).map_err(ServerError::system("pin a thread"))?;
     let clock = SystemClock::new();
+    let ahead_ms = recovered.last_time.0.saturating_sub(clock.wall_ms());
+    if ahead_ms > CLOCK_STEP_MS {
+        let shard = assignment.index.0;
+        tracing::warn!(shard, "the log is {ahead_ms} ms ahead of the clock; {TIME_STANDS_STILL}");
+    }
     let mut ring = Ring::new(&RING)?;
     let sync = choose_sync(&mut ring, &clock, &assignment)?;
     let segments = open_segments(&assignment.directory, &recovered, sync)?;

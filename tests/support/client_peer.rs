@@ -14,6 +14,7 @@ use boxoffice::protocol::binary::{
     DecodeError, Request, Welcome, encode_answer, encode_error, encode_refusal, encode_welcome,
     request_frame,
 };
+use proptest::prelude::*;
 
 /// What happens on one connection. It closes when the script returns.
 pub type Script = Box<dyn FnOnce(&mut Talk) + Send>;
@@ -262,6 +263,19 @@ pub enum Fault {
     CutAnswer,
     Garbage,
     Keep,
+}
+
+/// Any fault; a good answer is the likeliest.
+pub fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        12 => Just(Fault::Answer),
+        1 => Just(Fault::AnswerTwice),
+        2 => Just(Fault::DropUnanswered),
+        2 => Just(Fault::AnswerThenDrop),
+        1 => Just(Fault::CutAnswer),
+        1 => Just(Fault::Garbage),
+        2 => Just(Fault::Keep),
+    ]
 }
 
 /// Follows the faults until one ends the connection, or the client does.

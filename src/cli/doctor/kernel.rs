@@ -44,7 +44,7 @@ fn io_uring() -> Finding {
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
     let sysctl = disabled.map(|value| format!("kernel.io_uring_disabled = {}", value.trim()));
     let sysctl = sysctl.unwrap_or_else(|| "no sysctl restricts it".to_owned());
-    if let Err(error) = Ring::new(&RING) {
+    if let Err(error) = Ring::probe(&RING) {
         return Finding::fail(
             "io_uring",
             format!("{error} ({sysctl})"),

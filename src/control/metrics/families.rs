@@ -40,7 +40,7 @@ macro_rules! families {
 }
 
 /// Every family, in the order in which it is exported.
-pub static FAMILIES: [Family; 60] = families! {
+pub static FAMILIES: [Family; 61] = families! {
     Gauge "build_info", "Always 1; the label is the version.",
         |out, _| out.whole(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     Gauge "shard_info", "Always 1; how the shard's log writes become durable.",
@@ -147,6 +147,12 @@ pub static FAMILIES: [Family; 60] = families! {
         |out, numbers| each(out, numbers, |out, shard, own| {
             let Some(stock) = own.stock else { return };
             out.whole(&[("shard", shard)], stock.holds);
+        });
+    Gauge "clock_behind_seconds",
+        "How far the clock is behind the last record's time; until it is there, time stands still.",
+        |out, numbers| each(out, numbers, |out, shard, own| {
+            let ms = own.metrics.clock_behind_ms.value();
+            out.real(&[("shard", shard)], ms as f64 / 1e3);
         });
     Counter "turns_total", "Turns of the shard's loop.",
         |out, numbers| counter(out, numbers, |own| &own.turns);

@@ -93,6 +93,8 @@ pub struct ShardMetrics {
     pub connections: Gauge,
     /// Those that backpressure holds back.
     pub connections_stalled: Gauge,
+    /// How far the clock is behind the log's time.
+    pub clock_behind_ms: Gauge,
     /// Connections that were accepted.
     pub accepted: Counter,
     /// Connections that were closed at once, since there were too many or the server stops.
