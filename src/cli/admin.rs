@@ -213,7 +213,18 @@ impl Admin {
     }
 
     fn unanswered(&self, method: &str, request_id: Option<&str>, error: &io::Error) -> Failed {
-        let mut message = format!("{}: no answer could be read: {error}", self.address);
+        let address = &self.address;
+        let is_late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        let mut message = if is_late {
+            let seconds = ANSWER_TIME_MAX.as_secs();
+            format!(
+                "{address}: no answer within {seconds} s, though something listens there; look at \
+                 that server's log and whether it is stopped or out of CPU, or name another place \
+                 with --admin"
+            )
+        } else {
+            format!("{address}: no answer could be read: {error}")
+        };
         if method != "GET" {
             message += "; whether the change was made is not known: repeat the same command";
         }
@@ -290,6 +301,19 @@ mod tests {
         }
         assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n{}").is_err(), "no length");
         assert!(parse(b"SSH-2.0\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_time_out_is_told_as_one() {
+        let address = parse_address("./admin.sock").expect("a path");
+        let admin = Admin { address, key: None };
+        let late = io::Error::from_raw_os_error(11);
+        let told = admin.unanswered("GET", None, &late);
+        assert_eq!(told.code, ExitCode::NoServer);
+        assert!(told.message.contains("no answer within 30 s"), "{}", told.message);
+        assert!(told.message.contains("log") && !told.message.contains("os error"));
+        let told = admin.unanswered("PUT", None, &late);
+        assert!(told.message.ends_with("repeat the same command"), "{}", told.message);
     }
 
     #[test]
