@@ -125,6 +125,34 @@ fn a_sale_goes_from_its_definition_to_its_end() {
     assert!(text.starts_with("sale 7: archived\n") && text.contains("4500"), "{text}");
 }
 
+/// What a repeated definition does not name, a restock included, stays as it was.
+#[test]
+fn a_definition_that_is_repeated_resets_nothing() {
+    let server = Server::start();
+    let office = Office::at(&server);
+    let opens_at = 4_000_000_000_000_u64;
+    office.told(&format!("define 7 --account-limit 4 --hold-ttl 60 --opens-at {opens_at}"));
+    office.told("item 7 1 --capacity 100 --price 4500 --account-limit 3");
+    office.told("restock 7 1 20");
+    let before = office.shown(7);
+    assert_eq!(office.told("define 7"), "sale 7 was so already\n");
+    office.told("item 7 1");
+    office.told("item 7 1 --price 4500");
+    assert_eq!(office.shown(7), before);
+
+    assert_eq!(office.told("define 7 --hold-ttl 90"), "sale 7 is changed\n");
+    office.told("define 7 --account-limit none");
+    assert_eq!(office.told("item 7 1 --price 5000"), "item 1 of sale 7 has 120 units\n");
+    let lowered = office.told("item 7 1 --capacity 12");
+    assert_eq!(lowered, "item 1 of sale 7 has 12 units, and had 120 before\n");
+    let shown = office.shown(7);
+    assert_eq!((&shown["hold_ttl_ms"], &shown["opens_at_ms"]), (&90_000.into(), &opens_at.into()));
+    assert_eq!(shown["account_limit"], Value::Null);
+    let item = &shown["items"][0];
+    assert_eq!((&item["capacity"], &item["price"]), (&12.into(), &5000.into()));
+    assert_eq!(item["account_limit"], 3);
+}
+
 #[test]
 fn what_a_sale_does_not_allow_is_one_line_and_changes_nothing() {
     let server = Server::start();
@@ -154,7 +182,9 @@ fn what_a_sale_does_not_allow_is_one_line_and_changes_nothing() {
     }
     for (line, name) in [
         ("define seven", "seven"),
-        ("item 7 1 --capacity 5", "--price"),
+        ("item 7 2 --capacity 5", "--price"),
+        ("item 7 2 --price 5", "--capacity"),
+        ("define 8 --account-limit some", "some"),
         ("item 7 1 --capacity 5000000000 --price 1", "5000000000"),
         ("restock 7 1 few", "few"),
         ("sell 7", "sell"),
