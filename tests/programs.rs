@@ -350,7 +350,9 @@ fn stopped_with_a_sale(data_dir: &Path) {
         office.told(line);
     }
     let in_use = run(&["audit", utf8(data_dir)]);
-    assert_refused(&in_use, ExitCode::DirectoryInUse, &[utf8(data_dir)]);
+    let leads = [utf8(data_dir), "boxoffice backup", "boxoffice audit BACKUP"];
+    assert_refused(&in_use, ExitCode::DirectoryInUse, &leads);
+    assert!(!in_use.stderr.contains("--data-dir"), "it has no such flag: {in_use:?}");
     assert!(server.terminate().success());
 }
 
