@@ -399,6 +399,8 @@ fn an_audit_tells_by_its_exit_code_what_it_found() {
     assert!(told(&["audit", dir]).ends_with("clean: every rule holds at every record\n"));
 
     oversell(&data_dir);
+    let leads = ["boxoffice audit", "wal verify", "boxoffice restore", "does not help", dir];
+    assert_refused(&Serve::on(&data_dir).refused(), ExitCode::DamagedLog, &leads);
     let broken = run(&["audit", dir, "--json"]);
     assert_refused(&broken, ExitCode::Violation, &["1 violation"]);
     let report = json(&broken.stdout);

@@ -182,6 +182,22 @@ fn settings_that_want_the_same_port_are_both_named() {
     assert!(!home.path().join("data").exists(), "nothing was begun");
 }
 
+/// A limit on the size of files is an error that names it, and not the end by a signal.
+#[test]
+fn a_limit_on_the_size_of_files_is_named() {
+    let home = temporary_dir();
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -f 1000; exec \"$0\" serve --data-dir \"$1\" --binary \
+        127.0.0.1:0 --http 127.0.0.1:0 --shards 1",
+    ]);
+    command.arg(env!("CARGO_BIN_EXE_boxoffice")).arg(home.path().join("data"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let refused = Refused::from_run(command);
+    assert_refused(&refused, ExitCode::Environment, &["ulimit -f", "LimitFSIZE="]);
+}
+
 /// As the ports of a server are for a moment after it was killed.
 #[test]
 fn a_port_that_becomes_free_is_waited_for() {
