@@ -426,6 +426,10 @@ fn a_demo_that_cannot_begin_says_why_by_its_exit_code() {
     assert_refused(&refused, ExitCode::Configuration, &["--dir", utf8(&missing)]);
     assert!(!missing.exists(), "it makes no directory that it does not remove");
 
+    let endless = run(&["demo", "--rate", "100", "--stock", "100000", "--dir", utf8(home.path())]);
+    assert_refused(&endless, ExitCode::Usage, &["--rate 6667", "--stock 1500"]);
+    assert_unwritable(home.path());
+
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 64; exec \"$0\" demo --dir \"$1\""]);
     command.args([env!("CARGO_BIN_EXE_boxoffice"), utf8(home.path())]);
@@ -436,6 +440,21 @@ fn a_demo_that_cannot_begin_says_why_by_its_exit_code() {
     assert_eq!(fs::read_dir(home.path()).expect("it can be listed").count(), 0);
 }
 
+/// A demo of somebody who may not write to `dir`.
+fn assert_unwritable(dir: &Path) {
+    fs::set_permissions(dir, Permissions::from_mode(0o755)).expect("it is ours");
+    let mut nobody = Command::new("true");
+    if !nobody.uid(65534).gid(65534).status().is_ok_and(|status| status.success()) {
+        return println!("skipped, nobody else can be");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
+    command.args(["demo", "--dir", utf8(dir)]).uid(65534).gid(65534);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let refused = Refused::from_run(command);
+    assert_refused(&refused, ExitCode::Configuration, &["--dir", "ermission denied"]);
+    assert!(!refused.stderr.contains("--data-dir"), "it has no such flag: {refused:?}");
+}
+
 /// Who has seen enough presses Ctrl-C, a supervisor sends SIGTERM, a test harness SIGKILL: none of
 /// them is left with a server that nobody knows of.
 #[test]
@@ -443,7 +462,7 @@ fn an_interrupted_demo_leaves_no_server_and_no_directory() {
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let home = temporary_dir();
         let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
-        command.args(["demo", "--rate", "1000", "--stock", "1000000", "--dir", utf8(home.path())]);
+        command.args(["demo", "--rate", "5000", "--stock", "70000", "--dir", utf8(home.path())]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut demo = command.spawn().expect("the program can be run");
         let mut said = BufReader::new(demo.stderr.take().expect("it is piped")).lines();
