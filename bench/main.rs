@@ -1,6 +1,7 @@
 //! `boxoffice-bench`: measures a server as its customers see it.
 //!
-//! Exit codes: 0 it ran, 1 it could not connect or something failed, 2 wrong command line.
+//! Exit codes: 0 it ran, 1 it could not connect, something failed, nothing but mistakes was asked
+//! or it was interrupted, 2 wrong command line.
 
 mod ceiling;
 mod crowd;

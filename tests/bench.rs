@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use server::{Server, temporary_dir};
 
@@ -201,6 +202,43 @@ fn no_server_and_a_server_that_dies_are_failures() {
     let (code, line) = refused(&["--closed", "--addr", &address]);
     assert_eq!(code, Some(1));
     assert!(line.contains(&address) && line.contains("boxoffice serve"), "{line}");
+}
+
+#[test]
+fn a_sale_that_is_not_there_is_a_failure() {
+    let server = Server::start();
+    let address = server.address().to_string();
+    for op in ["buy", "availability"] {
+        let arguments = ["--addr", &address, "--op", op, "--sale", "999", "--closed", "--json"];
+        let output = bench(&[&arguments[..], &["--duration", "0.3", "--warmup", "0"]].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{op}: {stderr}");
+        assert!(stderr.contains("NOT_FOUND") && stderr.contains("sale 999"), "{op}: {stderr}");
+    }
+}
+
+#[test]
+fn an_interrupted_run_reports_what_it_measured() {
+    let server = Server::start();
+    let running = Command::new(env!("CARGO_BIN_EXE_boxoffice-bench"))
+        .args(["run", "--addr", &server.address().to_string(), "--op", "buy", "--rate", "500"])
+        .args(["--connections", "2", "--duration", "600", "--warmup", "0", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program can be run");
+    wait_for_sale(&server);
+    std::thread::sleep(Duration::from_millis(500));
+    kill_process(Pid::from_child(&running), Signal::INT).expect("it runs");
+    let output = running.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("interrupted"), "{stderr}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("it reports all the same");
+    let seconds = report["duration_s"].as_f64().expect("a number");
+    assert!(0.0 < seconds && seconds < 600.0 && count(&report, "success") > 0, "{report}");
+    let rate = report["achieved_rate"].as_f64().expect("a number");
+    assert!(100.0 < rate && rate < 1_000.0, "{report}");
 }
 
 /// Waits until purchases are in the log.

@@ -46,7 +46,11 @@ fn a_lost_manifest_costs_nothing() {
     let truth = Made::new(2, 20);
     let dir = made.path();
     let manifest = dir.join("MANIFEST");
-    for (content, code) in [(None, ExitCode::ForeignData), (Some("{"), ExitCode::DamagedLog)] {
+    for (content, code) in [
+        (None, ExitCode::ForeignData),
+        (Some(&b"{"[..]), ExitCode::DamagedLog),
+        (Some(b"\x9c\xff\x00\xfe"), ExitCode::DamagedLog),
+    ] {
         match content {
             None => fs::remove_file(&manifest).expect("it is removed"),
             Some(content) => fs::write(&manifest, content).expect("it is written"),

@@ -125,6 +125,34 @@ fn a_sale_goes_from_its_definition_to_its_end() {
     assert!(text.starts_with("sale 7: archived\n") && text.contains("4500"), "{text}");
 }
 
+/// What a repeated definition does not name, a restock included, stays as it was.
+#[test]
+fn a_definition_that_is_repeated_resets_nothing() {
+    let server = Server::start();
+    let office = Office::at(&server);
+    let opens_at = 4_000_000_000_000_u64;
+    office.told(&format!("define 7 --account-limit 4 --hold-ttl 60 --opens-at {opens_at}"));
+    office.told("item 7 1 --capacity 100 --price 4500 --account-limit 3");
+    office.told("restock 7 1 20");
+    let before = office.shown(7);
+    assert_eq!(office.told("define 7"), "sale 7 was so already\n");
+    office.told("item 7 1");
+    office.told("item 7 1 --price 4500");
+    assert_eq!(office.shown(7), before);
+
+    assert_eq!(office.told("define 7 --hold-ttl 90"), "sale 7 is changed\n");
+    office.told("define 7 --account-limit none");
+    assert_eq!(office.told("item 7 1 --price 5000"), "item 1 of sale 7 has 120 units\n");
+    let lowered = office.told("item 7 1 --capacity 12");
+    assert_eq!(lowered, "item 1 of sale 7 has 12 units, and had 120 before\n");
+    let shown = office.shown(7);
+    assert_eq!((&shown["hold_ttl_ms"], &shown["opens_at_ms"]), (&90_000.into(), &opens_at.into()));
+    assert_eq!(shown["account_limit"], Value::Null);
+    let item = &shown["items"][0];
+    assert_eq!((&item["capacity"], &item["price"]), (&12.into(), &5000.into()));
+    assert_eq!(item["account_limit"], 3);
+}
+
 #[test]
 fn what_a_sale_does_not_allow_is_one_line_and_changes_nothing() {
     let server = Server::start();
@@ -154,7 +182,9 @@ fn what_a_sale_does_not_allow_is_one_line_and_changes_nothing() {
     }
     for (line, name) in [
         ("define seven", "seven"),
-        ("item 7 1 --capacity 5", "--price"),
+        ("item 7 2 --capacity 5", "--price"),
+        ("item 7 2 --price 5", "--capacity"),
+        ("define 8 --account-limit some", "some"),
         ("item 7 1 --capacity 5000000000 --price 1", "5000000000"),
         ("restock 7 1 few", "few"),
         ("sell 7", "sell"),
@@ -320,7 +350,9 @@ fn stopped_with_a_sale(data_dir: &Path) {
         office.told(line);
     }
     let in_use = run(&["audit", utf8(data_dir)]);
-    assert_refused(&in_use, ExitCode::DirectoryInUse, &[utf8(data_dir)]);
+    let leads = [utf8(data_dir), "boxoffice backup", "boxoffice audit BACKUP"];
+    assert_refused(&in_use, ExitCode::DirectoryInUse, &leads);
+    assert!(!in_use.stderr.contains("--data-dir"), "it has no such flag: {in_use:?}");
     assert!(server.terminate().success());
 }
 
@@ -367,6 +399,8 @@ fn an_audit_tells_by_its_exit_code_what_it_found() {
     assert!(told(&["audit", dir]).ends_with("clean: every rule holds at every record\n"));
 
     oversell(&data_dir);
+    let leads = ["boxoffice audit", "wal verify", "boxoffice restore", "does not help", dir];
+    assert_refused(&Serve::on(&data_dir).refused(), ExitCode::DamagedLog, &leads);
     let broken = run(&["audit", dir, "--json"]);
     assert_refused(&broken, ExitCode::Violation, &["1 violation"]);
     let report = json(&broken.stdout);
@@ -392,6 +426,10 @@ fn a_demo_that_cannot_begin_says_why_by_its_exit_code() {
     assert_refused(&refused, ExitCode::Configuration, &["--dir", utf8(&missing)]);
     assert!(!missing.exists(), "it makes no directory that it does not remove");
 
+    let endless = run(&["demo", "--rate", "100", "--stock", "100000", "--dir", utf8(home.path())]);
+    assert_refused(&endless, ExitCode::Usage, &["--rate 6667", "--stock 1500"]);
+    assert_unwritable(home.path());
+
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 64; exec \"$0\" demo --dir \"$1\""]);
     command.args([env!("CARGO_BIN_EXE_boxoffice"), utf8(home.path())]);
@@ -402,6 +440,21 @@ fn a_demo_that_cannot_begin_says_why_by_its_exit_code() {
     assert_eq!(fs::read_dir(home.path()).expect("it can be listed").count(), 0);
 }
 
+/// A demo of somebody who may not write to `dir`.
+fn assert_unwritable(dir: &Path) {
+    fs::set_permissions(dir, Permissions::from_mode(0o755)).expect("it is ours");
+    let mut nobody = Command::new("true");
+    if !nobody.uid(65534).gid(65534).status().is_ok_and(|status| status.success()) {
+        return println!("skipped, nobody else can be");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
+    command.args(["demo", "--dir", utf8(dir)]).uid(65534).gid(65534);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let refused = Refused::from_run(command);
+    assert_refused(&refused, ExitCode::Configuration, &["--dir", "ermission denied"]);
+    assert!(!refused.stderr.contains("--data-dir"), "it has no such flag: {refused:?}");
+}
+
 /// Who has seen enough presses Ctrl-C, a supervisor sends SIGTERM, a test harness SIGKILL: none of
 /// them is left with a server that nobody knows of.
 #[test]
@@ -409,7 +462,7 @@ fn an_interrupted_demo_leaves_no_server_and_no_directory() {
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let home = temporary_dir();
         let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
-        command.args(["demo", "--rate", "1000", "--stock", "1000000", "--dir", utf8(home.path())]);
+        command.args(["demo", "--rate", "5000", "--stock", "70000", "--dir", utf8(home.path())]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut demo = command.spawn().expect("the program can be run");
         let mut said = BufReader::new(demo.stderr.take().expect("it is piped")).lines();

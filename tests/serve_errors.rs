@@ -161,6 +161,43 @@ fn a_port_in_use_is_named() {
     assert!(contents(&data_dir) == before, "a refused start changes nothing");
 }
 
+#[test]
+fn settings_that_want_the_same_port_are_both_named() {
+    let home = temporary_dir();
+    let serve = Serve::on(&home.path().join("data")).with_shards(2);
+    let refused = serve.clone().with("--binary", "127.0.0.1:65534").refused();
+    let names = ["--binary 127.0.0.1:65534", "own ports", "no room", "at most 65533"];
+    assert_refused(&refused, ExitCode::CannotListen, &names);
+    let serve = serve.with("--binary", "127.0.0.1:7400");
+    for (flag, address, name) in [
+        ("--http", "127.0.0.1:7402", "shard 1"),
+        ("--http", "127.0.0.1:7400", "--binary 127.0.0.1:7400"),
+        ("--admin", "127.0.0.1:7401", "shard 0"),
+    ] {
+        let refused = serve.clone().with(flag, address).refused();
+        let names = [flag, address, "collides", "--binary", name];
+        assert_refused(&refused, ExitCode::CannotListen, &names);
+        assert!(!refused.stderr.contains("stop the process"), "{refused:?}");
+    }
+    assert!(!home.path().join("data").exists(), "nothing was begun");
+}
+
+/// A limit on the size of files is an error that names it, and not the end by a signal.
+#[test]
+fn a_limit_on_the_size_of_files_is_named() {
+    let home = temporary_dir();
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -f 1000; exec \"$0\" serve --data-dir \"$1\" --binary \
+        127.0.0.1:0 --http 127.0.0.1:0 --shards 1",
+    ]);
+    command.arg(env!("CARGO_BIN_EXE_boxoffice")).arg(home.path().join("data"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let refused = Refused::from_run(command);
+    assert_refused(&refused, ExitCode::Environment, &["ulimit -f", "LimitFSIZE="]);
+}
+
 /// As the ports of a server are for a moment after it was killed.
 #[test]
 fn a_port_that_becomes_free_is_waited_for() {
@@ -182,7 +219,8 @@ fn a_data_directory_that_is_a_file_is_a_wrong_setting() {
     fs::write(&file, "precious").expect("it can be written");
     for data_dir in [file.clone(), file.join("below")] {
         let refused = Serve::on(&data_dir).refused();
-        assert_refused(&refused, ExitCode::Configuration, &[file.to_str().expect("UTF-8")]);
+        let names = [file.to_str().expect("UTF-8"), "a file", "--data-dir"];
+        assert_refused(&refused, ExitCode::Configuration, &names);
     }
     assert_eq!(fs::read_to_string(&file).expect("it is still there"), "precious");
 }

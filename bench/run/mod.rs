@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
@@ -23,6 +23,8 @@ use boxoffice::load::{
 };
 use boxoffice::protocol::binary::KEY_BYTES_MAX;
 use boxoffice::runtime::{Clock, SystemClock, cpu};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 pub use options::Options;
 
@@ -40,6 +42,9 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// From the moment at which all threads are connected until they start.
 const START_DELAY: Duration = Duration::from_millis(20);
+
+/// How often a thread looks whether the run was interrupted.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs and reports.
 pub fn run(options: &Options) -> Result<(), Failure> {
@@ -99,6 +104,7 @@ struct Task {
     crowd: Crowd,
     clock: SystemClock,
     progress: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
 }
 
 /// What one thread saw.
@@ -106,6 +112,8 @@ struct Share {
     tally: Tally,
     traffic: Traffic,
     missed_sends: u64,
+    /// How long it measured: all of the window, unless it was interrupted.
+    measured: Duration,
 }
 
 /// When to measure.
@@ -118,7 +126,8 @@ struct Times {
 /// Runs all threads, and merges what they saw.
 fn measure(options: &Options, key: &[u8], venue: &Venue) -> Result<Report, Failure> {
     let clock = SystemClock::new();
-    let tasks = tasks(options, key, venue, clock)?;
+    let stop = listen_for_signals().map_err(Failure::from_error)?;
+    let tasks = tasks(options, key, venue, clock, &stop)?;
     let threads = tasks.len();
     let progress: Vec<_> = tasks.iter().map(|task| Arc::clone(&task.progress)).collect();
     let (ready, connected) = mpsc::channel();
@@ -152,11 +161,25 @@ fn measure(options: &Options, key: &[u8], venue: &Venue) -> Result<Report, Failu
         drop(starts);
         for share in join(handles)? {
             report.add(&share.tally, share.traffic, share.missed_sends);
+            report.measured_for(share.measured);
+        }
+        if !report.has_measured() {
+            return Err(Failure::new("interrupted before anything was measured"));
         }
         return Ok(report);
     }
     drop(starts);
     join(handles).and(Err(Failure::new("a thread ended before its start")))
+}
+
+/// Interrupted once, a run ends early and reports; the second signal ends the program.
+fn listen_for_signals() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
 }
 
 fn join(
@@ -175,6 +198,7 @@ fn tasks(
     key: &[u8],
     venue: &Venue,
     clock: SystemClock,
+    stop: &Arc<AtomicBool>,
 ) -> Result<Vec<Task>, Failure> {
     let cpus = options.threads()?;
     let count = NonZeroU32::new(cpus.len() as u32).expect("there is a thread");
@@ -202,6 +226,7 @@ fn tasks(
             crowd,
             clock,
             progress: Arc::default(),
+            stop: Arc::clone(stop),
         }
     };
     Ok(cpus.iter().copied().enumerate().map(task).collect())
@@ -230,17 +255,36 @@ fn work(
         Some(rate) => Load::Open(Pace::new(rate, start, task.lane)),
         None => Load::Closed,
     };
-    let load = driver.run(&mut shopper, load, window.from)?;
+    let (load, _) = run_until(&mut driver, &mut shopper, load, (window.from, &task.stop))?;
     let before = driver.traffic();
-    let load = driver.run(&mut shopper, load, window.until)?;
+    let (load, until) = run_until(&mut driver, &mut shopper, load, (window.until, &task.stop))?;
+    shopper.count_until(until);
     let traffic = driver.traffic().since(before);
     let missed_sends = match load {
-        Load::Open(pace) => pace.missed(window.until),
+        Load::Open(pace) => pace.missed(until),
         Load::Closed | Load::Idle => 0,
     };
-    driver.drain(&mut shopper, window.until.after(DRAIN_PATIENCE))?;
+    driver.drain(&mut shopper, until.after(DRAIN_PATIENCE))?;
     shopper.give_up(driver.in_flight());
-    Ok(Some(Share { tally: shopper.into_tally(), traffic, missed_sends }))
+    let measured = Duration::from_nanos(until.since(window.from));
+    Ok(Some(Share { tally: shopper.into_tally(), traffic, missed_sends, measured }))
+}
+
+/// Runs a load until a time, or until the run is interrupted, and says when that was.
+fn run_until(
+    driver: &mut Driver,
+    shopper: &mut Shopper,
+    mut load: Load,
+    (until, stop): (Nanos, &AtomicBool),
+) -> Result<(Load, Nanos), DriverError> {
+    while !stop.load(Ordering::Relaxed) {
+        let look = driver.now().after(LOOK).min(until);
+        load = driver.run(shopper, load, look)?;
+        if look == until {
+            return Ok((load, until));
+        }
+    }
+    Ok((load, driver.now().min(until)))
 }
 
 /// Waits until the window is over, shows the progress on a terminal, and measures the

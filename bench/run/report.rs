@@ -17,10 +17,15 @@ use crate::Failure;
 /// The version of the JSON object: a field may be added to it, and none changes its meaning.
 const FORMAT: u32 = 1;
 
+/// Refusals that tell of the command line and not of the server.
+const MISTAKES: [&str; 4] = ["NOT_FOUND", "BAD_REQUEST", "BAD_TOKEN", "FORBIDDEN"];
+
 /// What a run found.
 pub struct Report {
     setting: Setting,
     measured_at: SystemTime,
+    /// How long it was to measure, and how long it did.
+    asked: Duration,
     duration: Duration,
     cpu_time: Duration,
     tally: Tally,
@@ -91,7 +96,8 @@ impl Report {
         Self {
             setting,
             measured_at,
-            duration: options.duration,
+            asked: options.duration,
+            duration: Duration::ZERO,
             cpu_time,
             tally: Tally::new(Window::ALL),
             traffic: Traffic::default(),
@@ -106,14 +112,49 @@ impl Report {
         self.missed_sends += missed_sends;
     }
 
+    /// Takes how long a thread measured; the longest counts.
+    pub fn measured_for(&mut self, measured: Duration) {
+        self.duration = self.duration.max(measured);
+        // To the millisecond, which is more than an interrupted run knows.
+        self.setting.duration_s = (self.duration.as_secs_f64() * 1000.0).round() / 1000.0;
+    }
+
+    /// Whether there is anything to report.
+    pub fn has_measured(&self) -> bool {
+        !self.duration.is_zero()
+    }
+
     /// Whether the run went as it should.
     pub fn verdict(&self) -> Result<(), Failure> {
         let errors = self.tally.errors();
-        if errors.is_empty() {
-            return Ok(());
+        if !errors.is_empty() {
+            let errors: Vec<_> =
+                errors.iter().map(|(code, count)| format!("{code} {count}")).collect();
+            return Err(Failure::new(format!("errors in the run: {}", errors.join(", "))));
         }
-        let errors: Vec<_> = errors.iter().map(|(code, count)| format!("{code} {count}")).collect();
-        Err(Failure::new(format!("errors in the run: {}", errors.join(", "))))
+        if let Some(code) = self.only_mistakes() {
+            let sale = self.setting.sale;
+            return Err(Failure::new(format!(
+                "nothing was granted, and what was asked is what is wrong ({code}): sale {sale} \
+                 must be there with the items 1 to {}, and the key must be let in; leave out \
+                 --sale for one that is made",
+                self.setting.items
+            )));
+        }
+        if self.duration < self.asked {
+            let [measured, asked] = [self.duration, self.asked].map(|time| time.as_secs_f64());
+            let text = format!("interrupted: the report is of {measured:.1} s of {asked} s");
+            return Err(Failure::new(text));
+        }
+        Ok(())
+    }
+
+    /// The first code of the refusals, where each answer was one that no run is meant to get.
+    fn only_mistakes(&self) -> Option<&'static str> {
+        let by_code = self.tally.refused().by_code;
+        let is_mistake = |code: &str| MISTAKES.contains(&code);
+        let is_all = self.tally.success().count == 0 && by_code.keys().all(|code| is_mistake(code));
+        by_code.keys().next().copied().filter(|_| is_all)
     }
 
     fn document(&self) -> Document<'_> {

@@ -112,6 +112,11 @@ impl Shopper {
         self.tally = Tally::new(window);
     }
 
+    /// Counts no more of what is to come.
+    pub fn count_until(&mut self, until: Nanos) {
+        self.tally.end(until);
+    }
+
     /// What was counted.
     pub fn into_tally(self) -> Tally {
         self.tally

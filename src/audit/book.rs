@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::buyers::{Buyer, Buyers};
-use super::report::{OrderCounts, SaleReport};
+use super::report::{OrderCounts, SCHEDULED, SaleReport};
 use super::rules::{Findings, Rule};
 use super::stock::{ItemRow, Place, Stock};
 use super::trace::{Did, Trace};
@@ -128,7 +128,7 @@ impl SaleBook {
             sale: sale.0,
             shard: shard.0,
             logged_state: match self.state {
-                SaleState::Scheduled => "scheduled",
+                SaleState::Scheduled => SCHEDULED,
                 SaleState::Open => "open",
                 SaleState::Paused => "paused",
                 SaleState::Closed => "closed",

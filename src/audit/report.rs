@@ -13,6 +13,9 @@ use crate::wal::{Entry, LogStorage};
 /// How many violations are listed; all are counted.
 pub const VIOLATIONS_LISTED_MAX: usize = 100;
 
+/// The state of a sale that no command has opened yet.
+pub(super) const SCHEDULED: &str = "scheduled";
+
 /// The result of an audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -285,6 +288,18 @@ impl fmt::Display for ShardReport {
     }
 }
 
+impl SaleReport {
+    /// The state for people: no command opened a sale that its window did, and orders show it.
+    fn state(&self) -> &'static str {
+        let OrderCounts { held, confirmed, released, expired, cancelled } = self.orders;
+        let has_orders = held + confirmed + released + expired + cancelled > 0;
+        match self.logged_state {
+            SCHEDULED if has_orders => "opened by its window",
+            state => state,
+        }
+    }
+}
+
 impl fmt::Display for SaleReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let OrderCounts { held, confirmed, released, expired, cancelled } = self.orders;
@@ -292,7 +307,9 @@ impl fmt::Display for SaleReport {
             f,
             "sale {} (shard {}, {}): orders: {confirmed} confirmed, {held} held, \
              {released} released, {expired} expired, {cancelled} cancelled",
-            self.sale, self.shard, self.logged_state
+            self.sale,
+            self.shard,
+            self.state()
         )?;
         for item in &self.items {
             let ItemReport { item, capacity, available, held, sold } = item;
@@ -311,5 +328,26 @@ impl fmt::Display for Violation {
             write!(f, ", order {order}")?;
         }
         write!(f, ": {what} ({}: offset {}, LSN {lsn})", self.file.display(), self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sale_that_sells_is_not_called_scheduled() {
+        let mut sale = SaleReport {
+            sale: 7,
+            shard: 0,
+            logged_state: SCHEDULED,
+            orders: OrderCounts::default(),
+            items: Vec::new(),
+        };
+        assert!(sale.to_string().contains("scheduled"), "{sale}");
+        sale.orders.cancelled = 1;
+        assert!(sale.to_string().contains("opened by its window"), "{sale}");
+        sale.logged_state = "paused";
+        assert!(sale.to_string().contains("paused"), "{sale}");
     }
 }

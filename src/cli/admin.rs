@@ -109,6 +109,14 @@ impl Admin {
         self.ask("GET", path, None, None::<&()>)
     }
 
+    /// What is at `path`; `None` where nothing is.
+    pub(super) fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Failed> {
+        match self.exchange("GET", path, None, None::<&()>)? {
+            (404, _) => Ok(None),
+            answer => self.parsed("GET", None, answer).map(Some),
+        }
+    }
+
     /// Makes what is at `path` so.
     pub(super) fn put<T: DeserializeOwned>(
         &self,
@@ -131,7 +139,7 @@ impl Admin {
 
     /// What is at `path`, where that is text.
     pub(super) fn text(&self, path: &str) -> Result<String, Failed> {
-        let answer = self.ask_bytes("GET", path, None, None::<&()>)?;
+        let answer = granted(self.exchange("GET", path, None, None::<&()>)?)?;
         // Of what is no text, the reader will find that it is not what it asked for.
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
@@ -143,18 +151,28 @@ impl Admin {
         request_id: Option<&str>,
         body: Option<&impl Serialize>,
     ) -> Result<T, Failed> {
-        let answer = self.ask_bytes(method, path, request_id, body)?;
-        let parsed = serde_json::from_slice(&answer);
+        let answer = self.exchange(method, path, request_id, body)?;
+        self.parsed(method, request_id, answer)
+    }
+
+    fn parsed<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        request_id: Option<&str>,
+        answer: (u16, Vec<u8>),
+    ) -> Result<T, Failed> {
+        let parsed = serde_json::from_slice(&granted(answer)?);
         parsed.map_err(|error| self.unanswered(method, request_id, &error.into()))
     }
 
-    fn ask_bytes(
+    /// One request, and its answer's status and body.
+    fn exchange(
         &self,
         method: &str,
         path: &str,
         request_id: Option<&str>,
         body: Option<&impl Serialize>,
-    ) -> Result<Vec<u8>, Failed> {
+    ) -> Result<(u16, Vec<u8>), Failed> {
         let unanswered = |error| self.unanswered(method, request_id, &error);
         let body = body.map(|body| serde_json::to_vec(body).expect("a request is plain data"));
         let mut request =
@@ -175,9 +193,7 @@ impl Admin {
         let body = body.unwrap_or_default();
         let _ = write!(request, "Content-Length: {}\r\n\r\n", body.len());
         let mut stream = self.connect().map_err(|error| self.absent(&error))?;
-        let answer = exchange(&mut *stream, &[request.as_bytes(), &body]);
-        let (status, answer) = answer.map_err(unanswered)?;
-        if (200..300).contains(&status) { Ok(answer) } else { Err(refused(status, &answer)) }
+        exchange(&mut *stream, &[request.as_bytes(), &body]).map_err(unanswered)
     }
 
     fn connect(&self) -> io::Result<Box<dyn Stream>> {
@@ -213,7 +229,18 @@ impl Admin {
     }
 
     fn unanswered(&self, method: &str, request_id: Option<&str>, error: &io::Error) -> Failed {
-        let mut message = format!("{}: no answer could be read: {error}", self.address);
+        let address = &self.address;
+        let is_late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        let mut message = if is_late {
+            let seconds = ANSWER_TIME_MAX.as_secs();
+            format!(
+                "{address}: no answer within {seconds} s, though something listens there; look at \
+                 that server's log and whether it is stopped or out of CPU, or name another place \
+                 with --admin"
+            )
+        } else {
+            format!("{address}: no answer could be read: {error}")
+        };
         if method != "GET" {
             message += "; whether the change was made is not known: repeat the same command";
         }
@@ -253,6 +280,11 @@ fn parse(answer: &[u8]) -> io::Result<(u16, Vec<u8>)> {
     }
 }
 
+/// The body of an answer that grants what was asked.
+fn granted((status, body): (u16, Vec<u8>)) -> Result<Vec<u8>, Failed> {
+    if (200..300).contains(&status) { Ok(body) } else { Err(refused(status, &body)) }
+}
+
 /// What a problem says, in one line.
 fn refused(status: u16, answer: &[u8]) -> Failed {
     let problem: Value = serde_json::from_slice(answer).unwrap_or_default();
@@ -290,6 +322,19 @@ mod tests {
         }
         assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n{}").is_err(), "no length");
         assert!(parse(b"SSH-2.0\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_time_out_is_told_as_one() {
+        let address = parse_address("./admin.sock").expect("a path");
+        let admin = Admin { address, key: None };
+        let late = io::Error::from_raw_os_error(11);
+        let told = admin.unanswered("GET", None, &late);
+        assert_eq!(told.code, ExitCode::NoServer);
+        assert!(told.message.contains("no answer within 30 s"), "{}", told.message);
+        assert!(told.message.contains("log") && !told.message.contains("os error"));
+        let told = admin.unanswered("PUT", None, &late);
+        assert!(told.message.ends_with("repeat the same command"), "{}", told.message);
     }
 
     #[test]

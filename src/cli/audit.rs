@@ -7,7 +7,7 @@ use super::exit::ExitCode;
 use super::wal::logs::refused;
 use super::{Failed, print};
 use crate::audit::audit;
-use crate::server::datadir::DataDir;
+use crate::server::datadir::{DataDir, DataDirError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
         backup.check_files(&args.dir, None)?;
         Locked::Backup(backup)
     } else {
-        Locked::DataDir(DataDir::open_existing(&args.dir).map_err(|error| refused(&error))?)
+        Locked::DataDir(DataDir::open_existing(&args.dir).map_err(|error| unlocked(&error))?)
     };
     let report = audit(&args.dir).map_err(|error| Failed::new(ExitCode::Failure, error))?;
     print(&report, args.json)?;
@@ -46,4 +46,17 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
         return Err(Failed::new(ExitCode::Violation, message));
     }
     Err(Failed::new(ExitCode::DamagedLog, "a log or a snapshot could not be read; see the report"))
+}
+
+/// A directory that cannot be locked. What a server has can be judged as a copy.
+fn unlocked(error: &DataDirError) -> Failed {
+    let failed = refused(error);
+    let DataDirError::InUse { path, .. } = error else { return failed };
+    let message = format_args!(
+        "{}, or audit a backup: `boxoffice backup {} --to BACKUP` makes one beside it, and \
+         `boxoffice audit BACKUP` judges that",
+        failed.message,
+        path.display()
+    );
+    Failed::new(failed.code, message)
 }

@@ -22,11 +22,14 @@ mod wal;
 
 use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use self::exit::ExitCode;
+use crate::runtime::limits::outlive_file_size;
+use crate::server::restore::replaying;
 
 /// A single-node ticketing appliance: one immediate, final, durable answer to each request.
 #[derive(Debug, Parser)]
@@ -83,12 +86,10 @@ pub fn main() -> ExitCode {
     // A panic is a bug: it ends the whole process, so that no shard goes on alone.
     std::panic::set_hook(Box::new(|panic| {
         // A panic says where and why in two lines.
-        let panic = panic.to_string().replace('\n', " ");
-        end(&Failed::new(
-            ExitCode::Failure,
-            format_args!("internal error: {panic}; what was acknowledged is safe, start again"),
-        ));
+        end(&panicked(&panic.to_string().replace('\n', " "), replaying().as_deref()));
     }));
+    // Without it the kernel's own way of telling stays.
+    let _ = outlive_file_size();
     let done = match Cli::try_parse() {
         Ok(cli) => run(cli.command),
         Err(error) => usage(&error),
@@ -100,6 +101,24 @@ pub fn main() -> ExitCode {
             failed.code
         }
     }
+}
+
+/// A panic, as the process ends with it. One amid a log that is read back comes again at every
+/// start.
+fn panicked(panic: &str, replaying: Option<&Path>) -> Failed {
+    let Some(dir) = replaying.map(Path::display) else {
+        let message =
+            format_args!("internal error: {panic}; what was acknowledged is safe, start again");
+        return Failed::new(ExitCode::Failure, message);
+    };
+    let panic = panic.strip_prefix("panicked at ").unwrap_or(panic);
+    let message = format_args!(
+        "{dir}: its log holds a record that is whole and cannot be ({panic}); nothing was changed, \
+         and starting again does not help: `boxoffice audit {dir}` says which record it is, \
+         `boxoffice wal verify {dir}` whether the log is damaged as well, and `boxoffice restore \
+         BACKUP --to NEW_DATA_DIR` goes back to a backup"
+    );
+    Failed::new(ExitCode::DamagedLog, message)
 }
 
 fn run(command: Command) -> Result<(), Failed> {

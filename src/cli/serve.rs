@@ -24,7 +24,7 @@ use crate::server::config::{Retention, SHARDS_MAX, ServerConfig};
 use crate::server::credentials::Credentials;
 use crate::server::datadir::DataDirError;
 use crate::server::error::ServerError;
-use crate::server::space::{Bytes, is_disk_full, space};
+use crate::server::space::{Bytes, is_disk_full, is_file_too_large, space};
 use crate::wal::{WalError, shard_dirs};
 
 /// Open files that are not connections: logs, listeners, rings, and some to spare.
@@ -227,7 +227,15 @@ fn say_where(line: &str) {
 }
 
 fn failed(error: &ServerError) -> Failed {
-    let code = match error {
+    let code = code(error);
+    match way_out(code, error) {
+        Some(way_out) => Failed::new(code, format_args!("{error}{way_out}")),
+        None => Failed::new(code, error),
+    }
+}
+
+fn code(error: &ServerError) -> ExitCode {
+    match error {
         ServerError::DataDir(error) => match error {
             DataDirError::InUse { .. } => ExitCode::DirectoryInUse,
             DataDirError::NewerFormat { .. } | DataDirError::NotOurs { .. } => {
@@ -239,9 +247,11 @@ fn failed(error: &ServerError) -> Failed {
             DataDirError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::IO) => {
                 ExitCode::CannotRead
             }
-            DataDirError::Absent { .. } | DataDirError::Unmade { .. } | DataDirError::Io { .. } => {
-                ExitCode::Configuration
-            }
+            DataDirError::Io { source, .. } if is_file_too_large(source) => ExitCode::Environment,
+            DataDirError::Absent { .. }
+            | DataDirError::NotADirectory { .. }
+            | DataDirError::Unmade { .. }
+            | DataDirError::Io { .. } => ExitCode::Configuration,
         },
         ServerError::Log(error) => ExitCode::of_log(error),
         ServerError::NeedsKeys { .. } | ServerError::NoSuchCpu { .. } | ServerError::Cors(_) => {
@@ -250,38 +260,44 @@ fn failed(error: &ServerError) -> Failed {
         ServerError::RingSetup(_) | ServerError::Executor { .. } | ServerError::DirectIo { .. } => {
             ExitCode::Environment
         }
-        ServerError::Listen { .. } | ServerError::AdminSocket { .. } => ExitCode::CannotListen,
+        ServerError::Listen { .. }
+        | ServerError::NoOwnPorts { .. }
+        | ServerError::PortsCollide { .. }
+        | ServerError::AdminSocket { .. } => ExitCode::CannotListen,
         ServerError::Prepare { .. } if is_disk_full(error) => ExitCode::NoRoom,
         ServerError::LogWrite { .. }
         | ServerError::Prepare { .. }
         | ServerError::SyncDirectory { .. } => ExitCode::DiskFailed,
         ServerError::Ring(_) | ServerError::System { .. } => ExitCode::Failure,
-    };
+    }
+}
+
+/// What to do about an error that does not say so itself.
+fn way_out(code: ExitCode, error: &ServerError) -> Option<&'static str> {
+    if is_file_too_large(error) {
+        return Some(
+            "; no file of this process may be so large: raise that limit (`ulimit -f`, or \
+             LimitFSIZE= in the unit)",
+        );
+    }
     match (code, error) {
-        (ExitCode::CannotRead, _) => {
-            Failed::new(code, format_args!("{error}; check the disk (dmesg, smartctl)"))
-        }
+        (ExitCode::CannotRead, _) => Some("; check the disk (dmesg, smartctl)"),
+        (ExitCode::DirectoryInUse, _) => Some(", or choose another --data-dir"),
+        (_, ServerError::DataDir(DataDirError::NotADirectory { .. })) => Some(" with --data-dir"),
         (ExitCode::Configuration, ServerError::DataDir(DataDirError::Io { source, .. }))
             if source.kind() == io::ErrorKind::ReadOnlyFilesystem =>
         {
-            Failed::new(
-                code,
-                format_args!(
-                    "{error}; mount it for writing (after an error of the disk the kernel stops \
-                     writing: see dmesg)"
-                ),
+            Some(
+                "; mount it for writing (after an error of the disk the kernel stops writing: see \
+                 dmesg)",
             )
         }
         (
             ExitCode::Configuration,
             ServerError::DataDir(DataDirError::Io { .. }) | ServerError::Log(WalError::Io { .. }),
-        ) => Failed::new(
-            code,
-            format_args!(
-                "{error}; run this as the user who has the directory, or name another one with \
-                 --data-dir"
-            ),
+        ) => Some(
+            "; run this as the user who has the directory, or name another one with --data-dir",
         ),
-        _ => Failed::new(code, error),
+        _ => None,
     }
 }

@@ -79,6 +79,11 @@ impl Tally {
         }
     }
 
+    /// Ends the window earlier than it was to end.
+    pub fn end(&mut self, until: Nanos) {
+        self.window.until = self.window.until.min(until);
+    }
+
     /// A request leaves.
     #[inline]
     pub fn sending(&mut self, intended: Nanos, now: Nanos) {

@@ -90,6 +90,7 @@ pub enum Found {
 
 /// Looks at the path of a data directory and changes nothing. The lock is tried for a moment.
 pub fn inspect(path: &Path) -> Result<Found, DataDirError> {
+    refuse_file(path)?;
     if !path.exists() {
         return Ok(Found::Nothing);
     }
@@ -193,6 +194,7 @@ impl DataDir {
 
     /// Opens an existing data directory, for tools.
     pub fn open_existing(path: &Path) -> Result<Self, DataDirError> {
+        refuse_file(path)?;
         let name = path.join("MANIFEST");
         if fs::exists(&name).map_err(failed(&name, "look at it"))? {
             return Self::locked(path);
@@ -449,6 +451,9 @@ fn read_manifest(path: &Path) -> Result<Option<Manifest>, DataDirError> {
     let text = match fs::read_to_string(&name) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(bad_manifest(path, &"it is not text"));
+        }
         Err(error) => return Err(failed(&name, "read it")(error)),
     };
     let json: serde_json::Value =
@@ -489,6 +494,17 @@ fn remove_logs(path: &Path) -> Result<(), DataDirError> {
         }
     }
     Ok(())
+}
+
+/// Refuses a path on which a file lies, there or on the way.
+fn refuse_file(path: &Path) -> Result<(), DataDirError> {
+    let there = path.ancestors().find_map(|at| Some((at, fs::metadata(at).ok()?)));
+    match there {
+        Some((at, found)) if !found.is_dir() => {
+            Err(DataDirError::NotADirectory { path: at.into() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
@@ -650,8 +666,25 @@ mod tests {
         fs::write(directory.path().join("MANIFEST"), r#"{"format": 2}"#).expect("it writes");
         let newer = open(directory.path(), ONE);
         assert!(matches!(newer, Err(DataDirError::NewerFormat { format: 2, .. })));
-        fs::write(directory.path().join("MANIFEST"), "nonsense").expect("it writes");
-        let broken = open(directory.path(), ONE);
-        assert!(matches!(broken, Err(DataDirError::BadManifest { .. })));
+        for broken in [&b"nonsense"[..], b"\xff\xfe\x00\x9c"] {
+            fs::write(directory.path().join("MANIFEST"), broken).expect("it writes");
+            let opened = open(directory.path(), ONE);
+            assert!(matches!(opened, Err(DataDirError::BadManifest { .. })), "{opened:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_told_from_a_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("file");
+        fs::write(&file, "x").expect("it writes");
+        for path in [file.clone(), file.join("below/it")] {
+            for refused in [inspect(&path).err(), DataDir::open_existing(&path).err()] {
+                let Some(DataDirError::NotADirectory { path }) = refused else {
+                    panic!("{refused:?}");
+                };
+                assert_eq!(path, file);
+            }
+        }
     }
 }

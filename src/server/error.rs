@@ -38,6 +38,38 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// Behind the shared port of the binary protocol there are not enough others.
+    #[error(
+        "--binary {address}: the shards' own ports come right behind that one, one for each of \
+         {shards}, and there is no room up to 65535; choose a port of at most {}",
+        u16::MAX - .shards
+    )]
+    NoOwnPorts {
+        /// The shared address.
+        address: SocketAddr,
+        /// How many shards there are.
+        shards: u16,
+    },
+    /// Two settings want the same port.
+    #[error(
+        "{flag} {address} collides with {other_flag} {other}{}; choose another port for one of \
+         them",
+        .shard.map_or(String::new(), |shard| {
+            format!(": the ports behind that are the shards' own, and this one is shard {shard}'s")
+        })
+    )]
+    PortsCollide {
+        /// What names the one on the command line.
+        flag: &'static str,
+        /// Its address.
+        address: SocketAddr,
+        /// What names the other.
+        other_flag: &'static str,
+        /// Its address.
+        other: SocketAddr,
+        /// The shard whose own port it is.
+        shard: Option<ShardIndex>,
+    },
     /// The socket of administration cannot be made.
     #[error(
         "{path}: cannot listen there for administration: {source}; stop the process that has \

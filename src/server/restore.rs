@@ -7,9 +7,10 @@
 //! Only the segments behind the snapshot are read. What is written meanwhile (a snapshot in the
 //! making that a crash cut short) is removed first.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::error::ServerError;
@@ -42,6 +43,35 @@ pub struct Snapshot {
     pub file: SnapshotFile,
 }
 
+thread_local! {
+    /// The data directory that this thread reads a shard of back from.
+    static REPLAYING: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+}
+
+/// The data directory whose log this thread is carrying out, for whoever tells of a panic: the
+/// engine ends the process over a record that cannot be.
+#[must_use]
+pub fn replaying() -> Option<PathBuf> {
+    // A thread that ends may have nothing of the kind any more.
+    REPLAYING.try_with(|data_dir| data_dir.borrow().clone()).ok().flatten()
+}
+
+/// Says what this thread reads back, as long as it lives.
+struct Replaying;
+
+impl Replaying {
+    fn of(shard_directory: &Path) -> Self {
+        REPLAYING.set(shard_directory.parent().map(Path::to_owned));
+        Self
+    }
+}
+
+impl Drop for Replaying {
+    fn drop(&mut self) {
+        REPLAYING.set(None);
+    }
+}
+
 /// Why a snapshot was passed over.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -58,6 +88,7 @@ pub enum LoadError {
 
 /// Restores the shard whose log lies in `directory`, and repairs a torn tail.
 pub fn restore(directory: &Path, identity: Identity) -> Result<Restored, ServerError> {
+    let _replaying = Replaying::of(directory);
     let start = Instant::now();
     remove_unfinished_snapshots(directory)
         .map_err(ServerError::system("remove an unfinished snapshot"))?;

@@ -123,10 +123,20 @@ pub fn existing_ancestor(path: &Path) -> PathBuf {
 /// Whether a full disk or a used-up quota is at the root of an error.
 #[must_use]
 pub fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    is_caused_by(error, &[io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded])
+}
+
+/// Whether it failed because no file of this process may be so large.
+#[must_use]
+pub fn is_file_too_large(error: &(dyn Error + 'static)) -> bool {
+    is_caused_by(error, &[io::ErrorKind::FileTooLarge])
+}
+
+fn is_caused_by(error: &(dyn Error + 'static), kinds: &[io::ErrorKind]) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+        if kind.is_some_and(|kind| kinds.contains(&kind)) {
             return true;
         }
         cause = error.source();

@@ -361,6 +361,7 @@ impl Listening {
 }
 
 fn listen(config: &ServerConfig, shards: NonZeroU16) -> Result<Listening, ServerError> {
+    check_ports(config, shards.get())?;
     let listen = |address, flag, count| {
         listen_patiently(address, count).map_err(|source| ServerError::Listen {
             address,
@@ -374,16 +375,38 @@ fn listen(config: &ServerConfig, shards: NonZeroU16) -> Result<Listening, Server
         if address.port() == 0 {
             return listen(address, "--binary", 1);
         }
-        let port = address.port().checked_add(offset).ok_or_else(|| {
-            let reason = format!("there is no port {offset} behind it for shard {}", offset - 1);
-            let source = io::Error::new(io::ErrorKind::InvalidInput, reason);
-            ServerError::Listen { address, flag: "--binary", source }
-        })?;
-        listen(SocketAddr::new(address.ip(), port), "--binary", 1)
+        listen(SocketAddr::new(address.ip(), address.port() + offset), "--binary", 1)
     });
     let own = own.collect::<Result<_, _>>()?;
     let http = listen(config.http, "--http", usize::from(shards.get()))?;
     Ok(Listening { binary, own, http })
+}
+
+/// Refuses settings that want the same port; the shards' own are those behind that of `--binary`.
+fn check_ports(config: &ServerConfig, shards: u16) -> Result<(), ServerError> {
+    let binary = config.binary;
+    if binary.port() != 0 && binary.port().checked_add(shards).is_none() {
+        return Err(ServerError::NoOwnPorts { address: binary, shards });
+    }
+    let admin = match config.admin {
+        AdminAddress::Tcp(address) => Some(("--admin", address)),
+        AdminAddress::Unix(_) => None,
+    };
+    let http = ("--http", config.http);
+    let after_binary = [Some(http), admin].into_iter().flatten();
+    let pairs = after_binary.map(|one| (one, ("--binary", binary), shards));
+    let after_http = admin.map(|admin| (admin, http, 0));
+    for ((flag, address), (other_flag, other), behind) in pairs.chain(after_http) {
+        let meet = address.ip() == other.ip()
+            || address.ip().is_unspecified()
+            || other.ip().is_unspecified();
+        let offset = address.port().checked_sub(other.port()).filter(|offset| *offset <= behind);
+        if let Some(offset) = offset.filter(|_| meet && other.port() != 0) {
+            let shard = offset.checked_sub(1).map(ShardIndex);
+            return Err(ServerError::PortsCollide { flag, address, other_flag, other, shard });
+        }
+    }
+    Ok(())
 }
 
 /// Listens once the port is free, or gives up after two seconds.

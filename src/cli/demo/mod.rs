@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Access, access};
+
 use self::check::{Check, Findings};
 use self::ledger::Ledger;
 use self::report::Report;
@@ -42,6 +44,9 @@ use crate::runtime::{SystemClock, cpu, interrupt};
 /// The sale of the demo.
 const SALE: SaleId = SaleId(2026);
 
+/// The least units that all parts of the rush find something of.
+const STOCK_MIN: u32 = 1_000;
+
 /// Connections of the rush, and requests in flight on each.
 const CONNECTIONS: usize = 64;
 const PIPELINE: usize = 64;
@@ -53,8 +58,21 @@ const KILLS: u32 = 5;
 /// One unit in so many is for those who come over HTTP.
 const WEB_PART: u32 = 50;
 
-/// How long each part of the rush may take before the demo gives up.
+/// How long each part of the rush may take before the demo gives up, and each check behind it.
 const RUSH_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Parts of the rush: one before each kill, and the one that sells out.
+const PARTS: u32 = KILLS + 1;
+
+/// Requests that one part takes for each unit of the stock, with some to spare: in the last part
+/// four of five buyers want what is gone.
+const PART_REQUESTS: u64 = 2;
+
+/// A part in which nothing was sold for so long does not lack time: what is wrong then is for the
+/// report to judge. Holds that keep units from others live shorter.
+const STALL: Duration = Duration::from_secs(10);
+
+const _: () = assert!(STALL.as_millis() > 2 * ledger::HOLD_TTL.0 as u128);
 
 /// How long the last answers may take.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -76,7 +94,7 @@ pub(super) struct Args {
         long,
         value_name = "N",
         default_value = "240000",
-        value_parser = clap::value_parser!(u32).range(1_000..=10_000_000)
+        value_parser = clap::value_parser!(u32).range(i64::from(STOCK_MIN)..=10_000_000)
     )]
     stock: u32,
     /// How many shards the server has; the sale lives on one of them.
@@ -118,6 +136,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
             format_args!("--dir {dir}: no such directory; name one on the disk to be tried");
         return Err(Failed::new(ExitCode::Configuration, problem));
     }
+    access(&args.dir, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        let dir = args.dir.display();
+        let problem = format_args!(
+            "--dir {dir}: nothing can be written there: {}; name one on the disk to be tried that \
+             this user may write to",
+            std::io::Error::from(error)
+        );
+        Failed::new(ExitCode::Configuration, problem)
+    })?;
+    refuse_endless(args.rate.get(), args.stock)?;
     let stop = Stop::listen()?;
     let scratch = Scratch(args.dir.join(format!("boxoffice-demo-{}", std::process::id())));
     let placement = Placement::choose(&args.dir)?;
@@ -140,7 +168,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
         let rush = Rush::new(&mut ledger, SALE, counts);
         counts = part(&stage, &mut server, rush, kill, &mut report)?;
         web.follow(server.http_address());
-        let findings = verify(&stage, &server, &ledger)?;
+        let findings = verify(&stage, &server, &ledger, &report)?;
         tell(format_args!("kill {kill} in the midst of the rush: {findings}"));
         report.after_kills.add(findings);
     }
@@ -148,7 +176,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     sell_out(&stage, &server, rush, &mut report)?;
     report.web = web.finish()?;
     let counts = client(&server)?.availability(SALE).map_err(failure)?;
-    report.at_the_end = verify(&stage, &server, &ledger)?;
+    report.at_the_end = verify(&stage, &server, &ledger, &report)?;
     report.judge_stock(&capacities, &counts, &ledger);
     server.terminate()?;
     report.judge_audit(&audit(&scratch.0).map_err(failure)?, SALE);
@@ -160,6 +188,26 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     }
 }
 
+/// Refuses a rate that cannot sell the stock in the time that each part has.
+fn refuse_endless(rate: u32, stock: u32) -> Result<(), Failed> {
+    let seconds = RUSH_TIME_MAX.as_secs();
+    let rate_min = (u64::from(stock) * PART_REQUESTS).div_ceil(seconds);
+    if u64::from(rate) >= rate_min {
+        return Ok(());
+    }
+    let stock_max = u64::from(rate) * seconds / PART_REQUESTS;
+    let smaller = if stock_max < u64::from(STOCK_MIN) {
+        String::new()
+    } else {
+        format!(", or at most --stock {stock_max}")
+    };
+    let problem = format_args!(
+        "--rate {rate} is too low to sell --stock {stock} in the demo's time, {seconds} s for each \
+         of {PARTS} parts; give it at least --rate {rate_min}{smaller}"
+    );
+    Err(Failed::new(ExitCode::Usage, problem))
+}
+
 /// Sells the part of the stock that ends with this kill, kills the server, starts it again.
 fn part(
     stage: &Stage<'_>,
@@ -169,9 +217,9 @@ fn part(
     report: &mut Report,
 ) -> Result<Counts, Failed> {
     let Stage { args, placement, clock, .. } = stage;
-    let goal = u64::from(args.stock) * u64::from(kill) / u64::from(KILLS + 1);
+    let goal = u64::from(args.stock) * u64::from(kill) / u64::from(PARTS);
     let mut driver = connect(server, *clock, &mut rush)?;
-    let load = send(stage, &mut driver, &mut rush, |rush| rush.units_sold() >= goal)?;
+    let load = send(stage, &mut driver, &mut rush, report, |rush| rush.units_sold() >= goal)?;
     kill_under_load(server, &mut driver, &mut rush, (load, KILL_DELAY * kill))?;
     report.asked_before_kills = rush.asked();
     let killed = Instant::now();
@@ -193,7 +241,7 @@ fn sell_out(
     report: &mut Report,
 ) -> Result<(), Failed> {
     let mut driver = connect(server, stage.clock, &mut rush)?;
-    send(stage, &mut driver, &mut rush, |rush: &Rush<'_>| Rush::is_sold_out(rush))?;
+    send(stage, &mut driver, &mut rush, report, |rush: &Rush<'_>| Rush::is_sold_out(rush))?;
     rush.stop_asking();
     let until = driver.now().after(SETTLE_TIME_MAX);
     while !rush.is_settled() && driver.now() < until {
@@ -286,21 +334,30 @@ fn connect(
     Ok(driver)
 }
 
-/// Sends the rush at its rate until it is enough, or until time is up. Gives the load back.
+/// Sends the rush at its rate until it is enough. Gives the load back. Time that is up while
+/// there was still something sold is a failure.
 fn send(
     stage: &Stage<'_>,
     driver: &mut Driver,
     rush: &mut Rush<'_>,
+    report: &Report,
     is_enough: impl Fn(&Rush<'_>) -> bool,
 ) -> Result<Load, Failed> {
     let lane = Lane { index: 0, count: NonZeroU32::MIN };
     let mut load = Load::Open(Pace::new(stage.args.rate, driver.now(), lane));
     let start = driver.now();
     let until = start.after(RUSH_TIME_MAX);
+    let (mut sold, mut sold_at) = (rush.units_sold(), start);
     while !is_enough(rush) && driver.now() < until {
         stage.stop.check()?;
         let look = driver.now().after(LOOK);
         load = driver.run(rush, load, look).map_err(driven)?;
+        if rush.units_sold() > sold {
+            (sold, sold_at) = (rush.units_sold(), driver.now());
+        }
+    }
+    if !is_enough(rush) && Duration::from_nanos(driver.now().since(sold_at)) < STALL {
+        return Err(late(report, format_args!("{sold} of {} units are sold", stage.args.stock)));
     }
     rush.sent_for(Duration::from_nanos(driver.now().since(start)));
     Ok(load)
@@ -331,16 +388,41 @@ fn kill_under_load(
 }
 
 /// Asks the server for every acknowledged answer again.
-fn verify(stage: &Stage<'_>, server: &ServerProcess, ledger: &Ledger) -> Result<Findings, Failed> {
+fn verify(
+    stage: &Stage<'_>,
+    server: &ServerProcess,
+    ledger: &Ledger,
+    report: &Report,
+) -> Result<Findings, Failed> {
     let mut check = Check::new(ledger, SALE);
     let mut driver = connect(server, stage.clock, &mut check)?;
-    let until = driver.now().after(Duration::from_secs(30));
+    let until = driver.now().after(RUSH_TIME_MAX);
     while !check.is_done() && driver.now() < until {
         stage.stop.check()?;
         let look = driver.now().after(LOOK);
         driver.run(&mut check, Load::Closed, look).map_err(driven)?;
     }
-    Ok(check.into_findings())
+    let is_done = check.is_done();
+    let findings = check.into_findings();
+    if !is_done && findings.lost == 0 {
+        let checked = findings.checked;
+        return Err(late(report, format_args!("{checked} of its answers are checked")));
+    }
+    Ok(findings)
+}
+
+/// Time is up, and nothing is proven, unless something was found before.
+fn late(report: &Report, done: std::fmt::Arguments<'_>) -> Failed {
+    let lost = report.after_kills.lost;
+    if lost > 0 {
+        let message = format_args!("the demo ran out of time, and {lost} answers were lost before");
+        return Failed::new(ExitCode::Violation, message);
+    }
+    failure(format_args!(
+        "the demo ran out of time and proves nothing: {done} after {} s; this machine is too slow \
+         for it, so give it less --stock",
+        RUSH_TIME_MAX.as_secs()
+    ))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
@@ -354,4 +436,20 @@ fn failure(error: impl std::fmt::Display) -> Failed {
 
 fn tell(line: std::fmt::Arguments<'_>) {
     eprintln!("demo: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demo_that_cannot_end_is_refused_with_one_that_can() {
+        assert!(refuse_endless(100_000, 240_000).is_ok(), "the defaults");
+        let refused = refuse_endless(100, 100_000).expect_err("it takes half an hour");
+        assert_eq!(refused.code, ExitCode::Usage);
+        assert!(refused.message.contains("--rate 6667, or at most --stock 1500"), "{refused:?}");
+        assert!(refuse_endless(6_667, 100_000).is_ok() && refuse_endless(100, 1_500).is_ok());
+        let refused = refuse_endless(1, 1_000).expect_err("it takes half an hour");
+        assert!(!refused.message.contains("at most"), "no stock is small enough: {refused:?}");
+    }
 }

@@ -126,8 +126,10 @@ fn spawn(data_dir: &Path, shards: NonZeroU16, cpus: &str) -> Result<(Child, List
             // Whoever acts upon exit codes acts upon the server's.
             let code =
                 ExitCode::ALL.into_iter().find(|code| Some(code.number().into()) == status.code());
-            let why =
-                format_args!("the server did not start ({status}); its own line above says why");
+            let why = format_args!(
+                "the server did not start ({status}); its own line above says why, and what \
+                 is --data-dir there is --dir here"
+            );
             Err(Failed::new(code.unwrap_or(ExitCode::Failure), why))
         }
         Err(error) => Err(failure(format_args!("cannot run the server: {error}"))),

@@ -1,5 +1,6 @@
 //! `boxoffice sale`: sales of a running server, by its administration.
 
+mod define;
 mod number;
 mod show;
 
@@ -8,16 +9,16 @@ use std::fmt::Write;
 use clap::Subcommand;
 use serde::Serialize;
 
-use self::number::{price, whole};
+use self::define::{ItemChange, SaleChange};
+use self::number::whole;
 use self::show::{Orders, Sale, Sales};
 use super::admin::{Admin, AdminArgs};
 use super::{Failed, print, print_line};
 use crate::client::RequestIds;
 use crate::control::admin::view::{
-    AccountOrdersShown, Changed, Definition, ItemBody, RestockBody, SaleShown, SalesShown,
+    AccountOrdersShown, Changed, RestockBody, SaleShown, SalesShown,
 };
 use crate::model::UuidText;
-use crate::model::sale::HOLD_TTL_DEFAULT;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,26 +33,16 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Create a sale, or change its terms before it opens.
+    /// Create a sale, or change its terms before it opens. What is not named stays as it is.
     Define {
         /// The sale's id.
         #[arg(value_parser = whole::<u64>)]
         sale: u64,
-        /// When it opens by itself, in milliseconds since the Unix epoch.
-        #[arg(long, value_name = "MS", value_parser = whole::<u64>)]
-        opens_at: Option<u64>,
-        /// When it closes by itself, in milliseconds since the Unix epoch.
-        #[arg(long, value_name = "MS", value_parser = whole::<u64>)]
-        closes_at: Option<u64>,
-        /// How many seconds a hold lives.
-        #[arg(long, value_name = "S", default_value_t = HOLD_TTL_DEFAULT.0 / 1000,
-            value_parser = whole::<u32>)]
-        hold_ttl: u32,
-        /// The most units of one account, over all items.
-        #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-        account_limit: Option<u32>,
+        #[command(flatten)]
+        change: SaleChange,
     },
-    /// Create an item of a sale, or change its terms before the sale opens.
+    /// Create an item of a sale, or change its terms before the sale opens. What is not named
+    /// stays as it is; a new item takes --capacity and --price.
     Item {
         /// The sale's id.
         #[arg(value_parser = whole::<u64>)]
@@ -59,15 +50,8 @@ enum What {
         /// The item's id.
         #[arg(value_parser = whole::<u32>)]
         item: u32,
-        /// Units for sale.
-        #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-        capacity: u32,
-        /// The price of one unit, in the minor unit of the currency.
-        #[arg(long, value_name = "N", value_parser = price)]
-        price: u64,
-        /// The most units of this item for one account.
-        #[arg(long, value_name = "N", value_parser = whole::<u32>)]
-        account_limit: Option<u32>,
+        #[command(flatten)]
+        change: ItemChange,
     },
     /// Add units to an item, or take available ones away (a negative number).
     Restock {
@@ -137,23 +121,8 @@ fn parse_request_id(text: &str) -> Result<String, String> {
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let (office, json) = (args.server.office()?, args.json);
     match &args.what {
-        What::Define { sale, opens_at, closes_at, hold_ttl, account_limit } => {
-            let wanted = Definition {
-                opens_at_ms: *opens_at,
-                closes_at_ms: *closes_at,
-                hold_ttl_ms: Some(hold_ttl.saturating_mul(1000)),
-                account_limit: *account_limit,
-                ..Definition::default()
-            };
-            let changed = office.put(&format!("/v1/sales/{sale}"), &wanted)?;
-            tell(&changed, &format!("sale {sale} is defined"), json)
-        }
-        What::Item { sale, item, capacity, price, account_limit } => {
-            let (capacity, price, account_limit) = (*capacity, *price, *account_limit);
-            let wanted = ItemBody { capacity, price, account_limit };
-            let changed = office.put(&format!("/v1/sales/{sale}/items/{item}"), &wanted)?;
-            tell(&changed, &format!("item {item} of sale {sale} has {capacity} units"), json)
-        }
+        What::Define { sale, change } => define::sale(&office, *sale, change, json),
+        What::Item { sale, item, change } => define::item(&office, (*sale, *item), change, json),
         What::Restock { sale, item, by, request_id } => {
             restock(&office, (*sale, *item, *by), request_id.as_deref(), json)
         }

@@ -31,6 +31,18 @@ pub(super) fn whole<N: Whole>(text: &str) -> Result<N, String> {
     })
 }
 
+/// A number, or none at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OrNone<N>(pub Option<N>);
+
+/// A whole number, or the word `none`.
+pub(super) fn whole_or_none<N: Whole>(text: &str) -> Result<OrNone<N>, String> {
+    match text {
+        "none" => Ok(OrNone(None)),
+        text => whole(text).map(|number| OrNone(Some(number))),
+    }
+}
+
 /// A price in the minor unit of its currency.
 pub(super) fn price(text: &str) -> Result<u64, String> {
     whole(text).map_err(|problem| {
@@ -48,6 +60,8 @@ mod tests {
             (whole::<u32>("7"), whole::<i64>("-7"), price("4500")),
             (Ok(7), Ok(-7), Ok(4500))
         );
+        assert_eq!(whole_or_none::<u32>("7"), Ok(OrNone(Some(7))));
+        assert_eq!(whole_or_none::<u32>("none"), Ok(OrNone(None)));
         for text in ["x", "", "45.00", "-1", "1e3"] {
             let problem = price(text).expect_err(text);
             assert!(problem.contains("such as 250") && problem.contains("45.00 is 4500"));

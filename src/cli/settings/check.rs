@@ -186,7 +186,10 @@ fn clashes(settings: &Settings) -> Vec<(&'static str, String)> {
     let shards = settings.shards.map_or(1, std::num::NonZeroU16::get);
     let last = u32::from(binary) + u32::from(shards);
     if binary != 0 && last > u32::from(u16::MAX) {
-        clashes.push(("binary", format!("there is no port {last} behind it for shard {shards}")));
+        let problem = format!(
+            "the shards' own ports come right behind {binary}, up to {last}, and there is no room"
+        );
+        clashes.push(("binary", problem));
     }
     for (index, (name, address)) in listeners.iter().enumerate() {
         for (earlier, other) in &listeners[..index] {

@@ -101,7 +101,9 @@ pub(in crate::cli) fn refused(error: &DataDirError) -> Failed {
             ExitCode::DamagedLog
         }
         DataDirError::Io { path, source, .. } => return super::system(path, source, error),
-        DataDirError::Absent { .. } | DataDirError::Unmade { .. } => ExitCode::Configuration,
+        DataDirError::Absent { .. }
+        | DataDirError::NotADirectory { .. }
+        | DataDirError::Unmade { .. } => ExitCode::Configuration,
     };
     Failed::new(code, error)
 }

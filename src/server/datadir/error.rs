@@ -21,7 +21,7 @@ pub const CUT_NOTE: &str = "CUT.json";
 pub enum DataDirError {
     /// Another process has it.
     #[error(
-        "{path}: in use by another instance{}; stop it first, or choose another --data-dir",
+        "{path}: in use by another instance{}; stop it first",
         .owner.map_or(String::new(), |pid| format!(" (process {pid})"))
     )]
     InUse {
@@ -40,6 +40,12 @@ pub enum DataDirError {
         path: PathBuf,
         /// Something that lies in it.
         found: String,
+    },
+    /// A file lies where the directory, or one above it, is to be.
+    #[error("{path}: a file, where a directory is needed; move it away, or name a directory")]
+    NotADirectory {
+        /// The file.
+        path: PathBuf,
     },
     /// There is no data directory.
     #[error("{path}: not a data directory, it has no MANIFEST; name a data directory")]
