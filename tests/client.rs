@@ -160,7 +160,9 @@ fn a_server_that_stops_does_not_settle_what_was_sent_before() {
         script(move |talk| {
             talk.greet();
             let correlation = talk.expect().correlation;
-            refusal.into_iter().for_each(|refusal| talk.refuse(correlation, refusal));
+            if let Some(refusal) = refusal {
+                talk.refuse(correlation, refusal);
+            }
         })
     };
     let stops = || ends(Some(Refusal::Draining));
