@@ -162,6 +162,18 @@ impl Log {
         let (filling, spare) = (AlignedBuffer::new(BATCH_BYTES), AlignedBuffer::new(BATCH_BYTES));
         Ok(Self { file, spare: Some(spare), filling, used: 0, offset: 0 })
     }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let end = self.used + bytes.len();
+        if end > self.filling.len() {
+            // The disk stands still, and an open loop goes on.
+            let mut larger = AlignedBuffer::new(2 * self.filling.len());
+            larger[..self.used].copy_from_slice(&self.filling[..self.used]);
+            self.filling = larger;
+        }
+        self.filling[self.used..end].copy_from_slice(bytes);
+        self.used = end;
+    }
 }
 
 struct Echo {
@@ -210,8 +222,7 @@ impl Echo {
                 match &mut self.log {
                     None => line.ready.extend_from_slice(bytes),
                     Some(log) => {
-                        log.filling[log.used..log.used + bytes.len()].copy_from_slice(bytes);
-                        log.used += bytes.len();
+                        log.append(bytes);
                         line.filling.extend_from_slice(bytes);
                     }
                 }
