@@ -4,7 +4,7 @@
 //! a crash left in the page cache must not be taken for what is on disk. Opening it for reading
 //! changes nothing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -90,8 +90,9 @@ impl LogStorage for FileStorage {
         let mut segments = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            if let Some(index) = entry.file_name().to_str().and_then(parse_name) {
-                segments.push(Segment { index, bytes: entry.metadata()?.len() });
+            let Some(index) = entry.file_name().to_str().and_then(parse_name) else { continue };
+            if let Some(bytes) = listed_bytes(&entry)? {
+                segments.push(Segment { index, bytes });
             }
         }
         segments.sort_unstable_by_key(|segment| segment.index);
@@ -115,6 +116,15 @@ impl LogStorage for FileStorage {
 
     fn path(&self, segment: SegmentIndex) -> PathBuf {
         segment_path(&self.dir, segment)
+    }
+}
+
+/// How many bytes a file has that was just listed; `None` where a server has retired it since.
+pub(super) fn listed_bytes(entry: &DirEntry) -> io::Result<Option<u64>> {
+    match entry.metadata() {
+        Ok(meta) => Ok(Some(meta.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -6,12 +6,13 @@ use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use serde::Serialize;
 
 use super::super::exit::ExitCode;
 use super::super::moment::Moment;
-use super::super::wal::beside::{beginning, replaced};
+use super::super::wal::beside::{REST, beginning, replaced};
 use super::super::wal::grounds::{Grounds, Snapshot};
 use super::super::wal::logs::{Logs, ShardLog, refused};
 use super::super::{Failed, print, wal};
@@ -207,7 +208,7 @@ fn copy_shard_again(
     log: &ShardLog,
     old: Option<&ShardEntry>,
 ) -> Result<(ShardEntry, ShardFacts), Failed> {
-    for _ in 1..ATTEMPTS {
+    for attempt in 1..ATTEMPTS {
         let before = beginning(log);
         let copied = copy_shard(args, log, old);
         if copied.is_err() && log.is_replaced(&args.dir) {
@@ -216,6 +217,7 @@ fn copy_shard_again(
         if copied.is_ok() || beginning(log) == before {
             return copied;
         }
+        thread::sleep(REST * attempt);
     }
     copy_shard(args, log, old)
 }

@@ -5,6 +5,8 @@
 //! before; any other one is begun anew, and hands out no record a second time.
 
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use super::super::Failed;
 use super::super::exit::ExitCode;
@@ -16,6 +18,9 @@ use crate::wal::{Entry, FileStorage, LogStorage, SegmentIndex};
 
 /// How often a log is read, at most. Between two that fail the server makes a whole snapshot.
 const ATTEMPTS: u32 = 5;
+
+/// How long the server is given, after a reading that failed, to retire all that it is about to.
+pub(in crate::cli) const REST: Duration = Duration::from_millis(200);
 
 /// A log that was read as far as it goes.
 pub(super) struct Read {
@@ -34,7 +39,8 @@ pub(super) fn read(
     let mut last = Lsn(0);
     let mut missed = None;
     let mut is_past_damage = false;
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
+        thread::sleep(REST * attempt);
         let before = beginning(log);
         let examined = examine(data_dir, log, is_in_use, Reach::All, |entry, is_beyond| {
             is_past_damage |= is_beyond;

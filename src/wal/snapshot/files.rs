@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::super::files::listed_bytes;
 use super::reader::SnapshotReader;
 use super::{SnapshotError, SnapshotHeader};
 use crate::model::Lsn;
@@ -40,8 +41,9 @@ pub fn snapshots(dir: &Path) -> io::Result<Vec<SnapshotFile>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if let Some(lsn) = entry.file_name().to_str().and_then(|name| parse_name(name, SUFFIX)) {
-            let bytes = entry.metadata()?.len();
+        let lsn = entry.file_name().to_str().and_then(|name| parse_name(name, SUFFIX));
+        let Some(lsn) = lsn else { continue };
+        if let Some(bytes) = listed_bytes(&entry)? {
             found.push(SnapshotFile { lsn, path: entry.path(), bytes });
         }
     }
