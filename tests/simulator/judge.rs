@@ -238,6 +238,10 @@ impl Judge {
 
     /// The process ended, whatever way.
     pub fn crashed(&mut self) {
+        // What its clocks said may have been answered, and arrive behind this.
+        for shard in 0..self.clocks.len() {
+            self.note_sales(shard, self.now(shard));
+        }
         self.is_stopping = false;
         self.tally.restarts += 1;
         self.clocks.fill(TimeMs(0));
