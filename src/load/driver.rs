@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::connection::{Connection, Phase};
 use super::table::{Pending, Table};
+use super::traffic::Traffic;
 use super::{Answered, Ask, Broken, ConnectionIndex, Nanos, Pace, Script};
 use crate::protocol::binary::{
     Frame, Hello, Response, Welcome, encode_command, encode_hello, encode_query,
@@ -86,47 +87,6 @@ pub enum DriverError {
         /// Why the last one failed.
         cause: Option<Broken>,
     },
-}
-
-/// What went over the wire.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Requests handed to the kernel.
-    pub requests: u64,
-    /// Bytes received.
-    pub bytes_in: u64,
-    /// Bytes handed to the kernel.
-    pub bytes_out: u64,
-    /// Connections made, again or for the first time.
-    pub connects: u64,
-    /// Times that the thread entered the kernel.
-    pub enters: u64,
-}
-
-impl Traffic {
-    /// What was added since `earlier`.
-    #[must_use]
-    pub const fn since(self, earlier: Self) -> Self {
-        Self {
-            requests: self.requests - earlier.requests,
-            bytes_in: self.bytes_in - earlier.bytes_in,
-            bytes_out: self.bytes_out - earlier.bytes_out,
-            connects: self.connects - earlier.connects,
-            enters: self.enters - earlier.enters,
-        }
-    }
-
-    /// Both together.
-    #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
-        Self {
-            requests: self.requests + other.requests,
-            bytes_in: self.bytes_in + other.bytes_in,
-            bytes_out: self.bytes_out + other.bytes_out,
-            connects: self.connects + other.connects,
-            enters: self.enters + other.enters,
-        }
-    }
 }
 
 /// One thread's connections. It stays on the thread that made it.

@@ -13,13 +13,15 @@ mod driver;
 mod pace;
 mod table;
 mod tally;
+mod traffic;
 
 use crate::model::{Answer, Command, Query, Refusal};
 use crate::protocol::binary::DecodeError;
 
-pub use driver::{Driver, DriverConfig, DriverError, Load, Traffic};
+pub use driver::{Driver, DriverConfig, DriverError, Load};
 pub use pace::{Lane, Pace};
 pub use tally::{LATE, Latencies, Refusals, Tally, Window};
+pub use traffic::Traffic;
 
 /// Nanoseconds since the origin of the driver's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

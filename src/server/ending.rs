@@ -27,7 +27,10 @@ const DRAIN_QUIET: Duration = Duration::from_millis(50);
 /// How long a peer has to end its side after the server has ended its own.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// The same where the server stops: somebody waits for its end.
+/// What it may send meanwhile, in bytes, which nobody reads; then it is closed hard.
+pub(super) const LINGER_BYTES_MAX: u32 = 1 << 20;
+
+/// [`LINGER_TIME`] where the server stops: somebody waits for its end.
 const DRAIN_LINGER_TIME: Duration = Duration::from_millis(500);
 
 /// How often every connection's time-outs are looked at.
@@ -148,10 +151,18 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::desk::{Desk, SECOND};
+    use super::super::metrics::Protocol;
     use super::super::service::Wire;
     use super::*;
-    use crate::model::{SaleId, TimeMs};
+    use crate::model::{Answer, Outcome, Query, Refusal, SaleId, TimeMs};
+    use crate::protocol::binary::Response;
+
+    const SALE: SaleId = SaleId(1);
+
+    const STATS: Query = Query::Stats { sale: SALE };
 
     /// A request that crosses the end on its way meets no reset.
     #[test]
@@ -186,5 +197,81 @@ mod tests {
             told += of_turn;
         }
         assert_eq!((told, crowd), (100, 100));
+    }
+
+    #[test]
+    fn a_stop_waits_for_the_answers_that_are_due() {
+        let mut desk = Desk::new();
+        desk.receive_command(SALE);
+        desk.poll();
+        desk.service.handle_drain();
+        desk.service.handle_time(TimeMs(1), 3 * SECOND);
+        desk.written();
+        desk.service.handle_turn();
+        desk.poll();
+        let done = Answer { outcome: Outcome::Done, replayed: false };
+        assert_eq!(desk.sent(), [Response::Answer(Ok(done))]);
+        // What was on its way is refused, not cut off.
+        desk.service.handle_turn();
+        assert_eq!(desk.service.poll_close(), None);
+        desk.receive_command(SaleId(2));
+        desk.poll();
+        assert_eq!(desk.sent(), [Response::Answer(Err(Refusal::Draining))]);
+        desk.service.handle_time(TimeMs(1), 4 * SECOND);
+        desk.service.handle_turn();
+        assert_eq!(desk.service.poll_finish(), Some(desk.slot), "it ends in order");
+        // Its peer ends too, or takes too long.
+        assert_eq!(desk.service.poll_close(), None);
+        desk.service.handle_time(TimeMs(1), 5 * SECOND);
+        desk.service.handle_turn();
+        assert_eq!(desk.service.poll_close(), Some(desk.slot));
+    }
+
+    #[test]
+    fn requests_do_not_excuse_a_peer_that_takes_no_answers() {
+        let mut desk = Desk::new();
+        desk.receive_queries(1, STATS);
+        desk.poll();
+        for second in 2..=11 {
+            desk.service.handle_turn();
+            assert_eq!(desk.service.poll_close(), None, "it has 10 seconds");
+            desk.service.handle_time(TimeMs(1), second * SECOND);
+            desk.receive_queries(1, STATS);
+        }
+        desk.service.handle_turn();
+        assert_eq!(desk.service.poll_close(), Some(desk.slot));
+    }
+
+    #[test]
+    fn each_end_of_a_connection_is_counted_with_its_reason() {
+        let mut desk = Desk::new();
+        let metrics = Arc::clone(desk.service.metrics());
+        let closed = |reason: CloseReason| metrics.closed[reason as usize].value();
+        let end = |desk: &mut Desk| {
+            while let Some((slot, buffer)) = desk.service.poll_send() {
+                desk.service.handle_sent(slot, buffer, true);
+            }
+            let slot = desk.service.poll_close().unwrap_or_else(|| {
+                // Where it was told of its fault, the peer goes first.
+                desk.service.handle_end(desk.slot);
+                desk.service.poll_close().expect("it is over")
+            });
+            desk.service.handle_closed(slot);
+            desk.slot = desk.service.handle_open(Wire::Binary).expect("there is room").slot;
+        };
+        desk.service.handle_end(desk.slot);
+        end(&mut desk);
+        assert_eq!(closed(CloseReason::Peer), 1);
+        desk.receive_queries(1, STATS);
+        end(&mut desk);
+        assert_eq!(closed(CloseReason::Fault), 1);
+        assert_eq!(metrics.faults[Protocol::Binary as usize].value(), 1);
+        desk.service.handle_time(TimeMs(1), 1_000 * SECOND);
+        desk.service.handle_turn();
+        end(&mut desk);
+        assert_eq!(closed(CloseReason::Idle), 1);
+        assert_eq!((metrics.accepted.value(), metrics.turned_away.value()), (4, 0));
+        while desk.service.handle_open(Wire::Binary).is_some() {}
+        assert_eq!((metrics.accepted.value(), metrics.turned_away.value()), (101 + 3, 1));
     }
 }

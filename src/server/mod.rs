@@ -4,8 +4,8 @@
 //! start ─▶ shard (ring, sockets, log files) ─▶ service (connections, engine, commit queue)
 //! ```
 //!
-//! `service`, `request` (binary) and `http` are one state machine without I/O; `shard` is its
-//! driver; `start` opens the data directory, recovers the logs and starts the threads.
+//! `service`, `request` (binary), `http`, `turn` and `ending` are one state machine without I/O;
+//! `shard` is its driver; `start` opens the data directory, recovers the logs and starts the threads.
 
 mod asks;
 pub mod calibrate;
@@ -36,6 +36,7 @@ mod service;
 pub mod shard;
 pub mod space;
 pub mod start;
+mod turn;
 
 pub use asks::{ASKS_MAX, AskId};
 pub use commit::Beyond;

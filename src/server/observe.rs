@@ -130,3 +130,69 @@ impl Service {
         self.metrics.closed[reason as usize].add(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::desk::{Desk, SECOND, SLOW};
+    use super::*;
+    use crate::model::{Query, SaleId, TimeMs};
+
+    const SALE: SaleId = SaleId(1);
+
+    const STATS: Query = Query::Stats { sale: SALE };
+
+    #[test]
+    fn every_answer_is_counted_once_and_timed_from_its_arrival() {
+        let mut desk = Desk::new();
+        let metrics = Arc::clone(desk.service.metrics());
+        desk.receive_command(SALE);
+        desk.poll();
+        desk.service.handle_turn_end(SECOND);
+        desk.receive_queries(3, STATS);
+        desk.poll();
+        desk.service.handle_time(TimeMs(1), SECOND + SLOW);
+        desk.receive_queries(2, STATS);
+        desk.service.handle_turn_end(SECOND + SLOW);
+        assert_eq!((metrics.parked.value(), metrics.answers.values().count), (6, 0));
+        assert_eq!((metrics.appended_lsn.value(), metrics.durable_lsn.value()), (1, 0));
+        desk.service.handle_time(TimeMs(1), SECOND + SLOW + SLOW);
+        desk.written();
+        desk.poll();
+        desk.service.handle_turn_end(SECOND + SLOW + SLOW);
+        assert_eq!((metrics.parked.value(), metrics.durable_lsn.value()), (0, 1));
+        let answers = metrics.answers.values();
+        assert_eq!((answers.count, answers.sum), (6, 4 * 10_000 + 2 * 5_000));
+        let writes = metrics.log_writes.values();
+        assert_eq!((writes.count, writes.sum), (1, 10_000), "until the disk had it");
+        assert_eq!(metrics.batch_records.values().sum, 1);
+        // An answer of exactly the threshold is not slow.
+        assert_eq!(metrics.slow.value(), 4);
+        let told: Vec<_> = std::iter::from_fn(|| desk.service.poll_slow()).collect();
+        assert_eq!(told.len(), 4);
+        assert_eq!(told[0].operation, Operation::DefineSale);
+        assert_eq!((told[3].operation, told[3].took), (Operation::Stats, 2 * SLOW));
+        // Nothing to wait for: the answer leaves in the turn.
+        desk.sent();
+        desk.receive_queries(1, STATS);
+        desk.poll();
+        desk.service.handle_turn_end(SECOND + SLOW + SLOW);
+        assert_eq!(metrics.answers.values().count, 7);
+        let counted: Vec<_> =
+            metrics.requests.counted().filter(|row| row.3 > 0).map(|row| (row.1, row.3)).collect();
+        assert_eq!(counted, [(Operation::DefineSale, 1), (Operation::Stats, 6)]);
+    }
+
+    #[test]
+    fn stock_is_told_while_nothing_else_happens() {
+        let mut desk = Desk::new();
+        desk.receive_command(SALE);
+        desk.service.handle_stock(Box::new(StockTable::with_room()));
+        assert!(desk.service.is_busy(), "somebody waits");
+        while desk.service.is_busy() {
+            desk.service.handle_turn();
+        }
+        let table = desk.service.poll_stock().expect("the scan is over");
+        assert_eq!(table.sales.iter().map(|sale| sale.sale).collect::<Vec<_>>(), [SALE]);
+        assert!(desk.service.poll_stock().is_none());
+    }
+}

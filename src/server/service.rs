@@ -17,13 +17,13 @@ use super::asks::Asks;
 use super::commit::{CommitQueue, Destination, Write};
 use super::connection::{ConnectionId, Connections, Phase, Seats};
 use super::documents::Documents;
-use super::exchange::{Exchange, HTTP_IN_FLIGHT_MAX};
+use super::ending::LINGER_BYTES_MAX;
+use super::exchange::Exchange;
 use super::mail::{Frames, Mail};
 use super::metrics::{Arrivals, Asking, ShardMetrics, SlowLog, StockScan, StockTable};
 use crate::admission::keys::Keys;
 use crate::admission::peer::TrustedProxies;
 use crate::admission::token::{TokenChecker, TokenRules};
-use crate::canary::{Canary, planted};
 use crate::engine::Engine;
 use crate::model::{ShardIndex, TimeMs};
 use crate::protocol::binary::{REQUEST_BYTES_MAX, Welcome, intents};
@@ -41,24 +41,11 @@ pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of one connection that wait for backpressure to end; then its socket is not read.
 pub(super) const INPUT_BYTES_MAX: usize = 4 * REQUEST_BYTES_MAX;
 
-/// Holds that expire in one turn, at most: a wave is spread over many turns.
-const EXPIRIES_PER_TURN: usize = 256;
-
-/// What is thrown away of it meanwhile, in bytes; then the connection is closed hard.
-const LINGER_BYTES_MAX: u32 = 1 << 20;
-
 /// Emptied buffers that are kept for the next answers.
 const SPARE_BUFFERS_MAX: usize = 1024;
 
 /// The largest of them.
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
-
-/// A clock that goes back by less is being adjusted.
-pub(super) const CLOCK_STEP_MS: u64 = 1000;
-
-/// What it means that the clock is behind, and what to do.
-pub(super) const TIME_STANDS_STILL: &str = "until it is there again no hold ends and no sale opens \
-                                            by its time: check the machine's time (timedatectl)";
 
 /// What a shard is told at its start.
 #[derive(Clone, Debug)]
@@ -70,7 +57,7 @@ pub struct ServiceConfig {
     /// Messages that fit a mailbox between two shards; where as many requests of this shard wait
     /// for other ones' answers, it takes no further one.
     pub mailbox_messages: usize,
-    /// The most connections at once.
+    /// The connections that there may be, over all shards.
     pub seats: Seats,
     /// A connection that sends no whole request for so long, with nothing in flight, is closed.
     pub idle_timeout: Duration,
@@ -126,8 +113,8 @@ pub struct Service {
     pub(super) engine: Engine,
     pub(super) log: CommitQueue,
     pub(super) connections: Connections,
-    /// The clock as it was last told; decisions take their time from the commit queue.
-    /// The wall clock, but never earlier than it was.
+    /// The wall clock, but never earlier than it was; decisions take their time from the commit
+    /// queue.
     pub(super) clock: TimeMs,
     /// The wall clock as it is.
     pub(super) wall: TimeMs,
@@ -163,7 +150,8 @@ pub struct Service {
     spare_buffers: Vec<Vec<u8>>,
     pub(super) sweep_next: u32,
     pub(super) sweep_due: Duration,
-    expiries_wait: bool,
+    /// Whether more holds are due than one turn ends.
+    pub(super) expiries_wait: bool,
 }
 
 impl Service {
@@ -203,22 +191,6 @@ impl Service {
             sweep_due: Duration::ZERO,
             expiries_wait: false,
             config,
-        }
-    }
-
-    /// The time, once a turn and before anything else of the turn. A wall clock that is set back
-    /// stands still here until it has caught up: what is over stays over.
-    pub fn handle_time(&mut self, clock: TimeMs, monotonic: Duration) {
-        if clock.0 + CLOCK_STEP_MS < self.wall.0 {
-            let (shard, ms) = (self.config.index.0, self.wall.0 - clock.0);
-            tracing::warn!(shard, "the clock went back by {ms} ms; {TIME_STANDS_STILL}");
-        }
-        self.wall = clock;
-        self.clock = self.clock.max(clock);
-        self.monotonic = monotonic;
-        self.asking.arrived = monotonic;
-        if self.site.date.is_stale(self.clock) {
-            self.site.date = DateText::new(self.clock);
         }
     }
 
@@ -369,28 +341,6 @@ impl Service {
         }
     }
 
-    /// What is due by itself, once a turn: expired holds, what the control plane asked, memory of
-    /// archived sales, stalled connections, time-outs.
-    pub fn handle_turn(&mut self) {
-        self.expire_holds();
-        self.take_asks();
-        self.engine.reclaim();
-        for _ in 0..self.stalled.len() {
-            if !self.log.has_room() {
-                break;
-            }
-            let Some(slot) = self.stalled.pop_front() else { break };
-            let connection = self.connections.at(slot);
-            connection.stalled = false;
-            self.asking.arrived = connection.stalled_at;
-            self.take_input(slot);
-            self.asking.arrived = self.monotonic;
-            self.resume_reading(slot);
-        }
-        self.sweep();
-        self.scan_stock();
-    }
-
     /// The next frame for the log.
     pub fn poll_write(&mut self) -> Option<Write> {
         self.log.poll_write(&self.metrics)
@@ -448,35 +398,6 @@ impl Service {
         self.mail.iter().any(|queue| !queue.is_empty())
     }
 
-    /// Whether there is work that waits for nothing but the next turn.
-    #[must_use]
-    pub fn is_busy(&self) -> bool {
-        let has_room = self.log.has_room() && self.mail_has_room();
-        let can_resume = has_room && self.stalled.iter().any(|slot| self.is_within_bounds(*slot));
-        let is_due = self.expiries_wait || !self.asks.is_empty();
-        let may_go_on = can_resume || (is_due && self.log.has_room());
-        let is_scanned = self.stock.is_some() || self.engine.has_garbage();
-        is_scanned || (!self.log.is_starved() && may_go_on)
-    }
-
-    /// How long the driver may sleep where nothing happens.
-    #[must_use]
-    pub fn sleep(&self) -> Option<Duration> {
-        let sweep =
-            (self.connections.len() > 0).then(|| self.sweep_due.saturating_sub(self.monotonic));
-        // Without room in the log a hold cannot expire, and the disk's answer wakes the driver, or
-        // the control plane does. So it is where the filling batch keeps the time at that of its
-        // first record.
-        let may_expire = self.log.has_room() && self.may_end_holds();
-        let expiry = self.engine.next_expiry().filter(|_| may_expire);
-        let now = self.log.now(self.clock);
-        let expiry = expiry.map(|due| Duration::from_millis(due.0.saturating_sub(now.0)));
-        match (sweep, expiry) {
-            (Some(sweep), Some(expiry)) => Some(sweep.min(expiry)),
-            (sweep, expiry) => sweep.or(expiry),
-        }
-    }
-
     /// Whether a stopping server has answered everything.
     #[must_use]
     pub fn is_drained(&self) -> bool {
@@ -484,56 +405,11 @@ impl Service {
         self.draining && self.log.is_idle() && is_quiet && self.connections.len() == 0
     }
 
-    fn expire_holds(&mut self) {
-        self.expiries_wait = false;
-        for _ in 0..EXPIRIES_PER_TURN {
-            if !self.log.has_room() {
-                self.expiries_wait = true;
-                return;
-            }
-            // Its stock comes back later; to everybody who asks it is over already.
-            if !self.may_end_holds() {
-                return;
-            }
-            let now = self.log.now(self.clock);
-            let Some(record) = self.engine.poll_expired(now) else { return };
-            self.log.append(now, &record);
-            self.engine.apply(&record);
-            self.metrics.expired.add(1);
-        }
-        self.expiries_wait = true;
-    }
-
-    /// Whether a connection has room for one more request and its answer.
-    pub(super) fn is_within_bounds(&self, slot: u32) -> bool {
-        self.connections.get(slot).is_some_and(|connection| {
-            let output = connection.output.len() + connection.reserved as usize;
-            let in_flight_max =
-                if connection.http.is_some() { HTTP_IN_FLIGHT_MAX } else { IN_FLIGHT_MAX };
-            connection.in_flight < in_flight_max && output < OUTPUT_BYTES_MAX
-        })
-    }
-
-    /// Whether requests may be taken as far as the other shards are concerned. Only what this shard
-    /// asks counts, so that its own peers don't wait for those that take its answers.
-    pub(super) fn mail_has_room(&self) -> bool {
-        planted(Canary::OverfillMailbox)
-            || self.hops_in_flight < self.config.mailbox_messages as u64
-    }
-
     pub(super) fn queue_send(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         if !connection.queued {
             connection.queued = true;
             self.to_send.push_back(slot);
-        }
-    }
-
-    fn resume_reading(&mut self, slot: u32) {
-        let connection = self.connections.at(slot);
-        if connection.paused && connection.input.len() < INPUT_BYTES_MAX / 2 {
-            connection.paused = false;
-            self.reading.push_back((slot, Reading::Resume));
         }
     }
 }
@@ -567,17 +443,10 @@ pub(super) fn deliver(
 
 #[cfg(test)]
 mod tests {
-    use super::super::connection::ReplyTo;
-    use super::super::desk::{Desk, SECOND, SLOW};
-    use super::super::form::Form;
-    use super::super::mail::SentAsk;
-    use super::super::metrics::{CloseReason, Operation, Protocol};
+    use super::super::desk::Desk;
     use super::*;
-    use crate::model::{
-        AccountId, Answer, Command, Intent, ItemId, ItemTerms, Line, OrderNumber, Outcome, Price,
-        Quantity, Query, Refusal, RequestId, SaleId, SaleState, SaleTerms, Wanted, WantedLine,
-    };
-    use crate::protocol::binary::{Hello, Response, encode_command, encode_hello};
+    use crate::model::{Command, ItemId, ItemTerms, Price, Quantity, Query, SaleId};
+    use crate::protocol::binary::{Hello, encode_command, encode_hello};
 
     const SALE: SaleId = SaleId(1);
 
@@ -599,97 +468,6 @@ mod tests {
         assert!(desk.service.poll_send().is_none(), "nobody is there to send to");
         assert_eq!(desk.service.poll_close(), Some(desk.slot));
         assert_eq!(desk.service.poll_close(), None, "a socket is closed once");
-    }
-
-    /// Another shard that is slow to take answers costs this shard's own peers nothing.
-    #[test]
-    fn answers_that_wait_for_another_shard_hold_nobody_up() {
-        let two = NonZeroU16::new(2).expect("it is not zero");
-        let mut desk = Desk::with(two, |config| config.mailbox_messages = 4);
-        let sales = (1..100).map(SaleId);
-        let [own, other] = [ShardIndex(0), ShardIndex(1)];
-        let of = |shard| sales.clone().find(|sale| sale.shard(two) == shard).expect("there is one");
-        let connection = ConnectionId { slot: 9, generation: 9 };
-        let reply_to = ReplyTo { connection, reserved: 0, sequence: 0 };
-        for correlation in 0..10 {
-            let ask = SentAsk::Query(Query::Stats { sale: of(own) });
-            let form = Form::Binary { correlation };
-            desk.service.handle_mail(other, Mail::Request { reply_to, form, ask });
-        }
-        assert_eq!(desk.service.mail_for(other).len(), 10);
-        desk.receive_queries(1, Query::Stats { sale: of(own) });
-        desk.poll();
-        assert_eq!(desk.sent().len(), 1);
-        // What it asks itself is bounded.
-        desk.receive_queries(10, Query::Stats { sale: of(other) });
-        assert_eq!(desk.service.mail_for(other).len(), 10 + 4);
-    }
-
-    /// Somebody has to see that time stands still.
-    #[test]
-    fn a_clock_that_goes_back_is_told() {
-        let mut desk = Desk::new();
-        let behind = |desk: &mut Desk, clock_ms| {
-            desk.service.handle_time(TimeMs(clock_ms), SECOND);
-            desk.service.handle_turn();
-            desk.service.handle_turn_end(SECOND);
-            desk.service.metrics().clock_behind_ms.value()
-        };
-        assert_eq!(behind(&mut desk, 90_000), 0);
-        assert_eq!(behind(&mut desk, 30_000), 60_000);
-        desk.receive_command(SALE);
-        desk.poll();
-        assert_eq!(behind(&mut desk, 80_000), 10_000);
-        desk.written();
-        assert_eq!(behind(&mut desk, 90_001), 0);
-    }
-
-    /// The bound that `HELLO` tells: what is beyond it waits, and nothing is dropped.
-    #[test]
-    fn a_connection_has_as_many_requests_in_flight_as_it_was_told() {
-        let mut desk = Desk::new();
-        desk.receive_command(SALE);
-        desk.poll();
-        let query = Query::Order { sale: SALE, order: OrderNumber(1) };
-        desk.receive_queries(2 * IN_FLIGHT_MAX, query);
-        assert_eq!(desk.service.connections.at(desk.slot).in_flight, IN_FLIGHT_MAX);
-        desk.written();
-        let mut answers = 0;
-        while answers < 1 + 2 * IN_FLIGHT_MAX as usize {
-            desk.service.handle_turn();
-            desk.poll();
-            answers += desk.sent().len();
-            assert!(desk.service.connections.at(desk.slot).in_flight <= IN_FLIGHT_MAX);
-        }
-        assert_eq!(answers, 1 + 2 * IN_FLIGHT_MAX as usize);
-    }
-
-    #[test]
-    fn a_stop_waits_for_the_answers_that_are_due() {
-        let mut desk = Desk::new();
-        desk.receive_command(SALE);
-        desk.poll();
-        desk.service.handle_drain();
-        desk.service.handle_time(TimeMs(1), 3 * SECOND);
-        desk.written();
-        desk.service.handle_turn();
-        desk.poll();
-        let done = Answer { outcome: Outcome::Done, replayed: false };
-        assert_eq!(desk.sent(), [Response::Answer(Ok(done))]);
-        // What was on its way is refused, not cut off.
-        desk.service.handle_turn();
-        assert_eq!(desk.service.poll_close(), None);
-        desk.receive_command(SaleId(2));
-        desk.poll();
-        assert_eq!(desk.sent(), [Response::Answer(Err(Refusal::Draining))]);
-        desk.service.handle_time(TimeMs(1), 4 * SECOND);
-        desk.service.handle_turn();
-        assert_eq!(desk.service.poll_finish(), Some(desk.slot), "it ends in order");
-        // Its peer ends too, or takes too long.
-        assert_eq!(desk.service.poll_close(), None);
-        desk.service.handle_time(TimeMs(1), 5 * SECOND);
-        desk.service.handle_turn();
-        assert_eq!(desk.service.poll_close(), Some(desk.slot));
     }
 
     #[test]
@@ -725,94 +503,6 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_does_not_close_what_was_open() {
-        let mut desk = Desk::new();
-        let terms = SaleTerms { opens_at: Some(TimeMs(1_000)), ..SaleTerms::default() };
-        let command = Command::DefineSale { sale: SALE, terms };
-        desk.receive(|out| encode_command(out, 2, &command));
-        desk.poll();
-        desk.written();
-        desk.poll();
-        desk.sent();
-        for (clock, expected) in
-            [(999, SaleState::Scheduled), (1_000, SaleState::Open), (500, SaleState::Open)]
-        {
-            desk.service.handle_time(TimeMs(clock), SECOND);
-            desk.receive_queries(1, STATS);
-            desk.poll();
-            let answers = desk.sent();
-            let [Response::Answer(Ok(Answer { outcome: Outcome::Stats(stats), .. }))] = answers[..]
-            else {
-                panic!("no stats: {answers:?}")
-            };
-            assert_eq!(stats.state, expected, "at {clock}");
-        }
-    }
-
-    #[test]
-    fn a_hold_that_cannot_expire_before_the_disk_answers_leaves_the_shard_asleep() {
-        let mut desk = Desk::new();
-        let (item, intent) =
-            (ItemId(1), Intent { sale: SALE, account: AccountId(1), request: RequestId(1) });
-        let terms = ItemTerms { capacity: Quantity(1), price: Price(1), account_limit: None };
-        let wanted = WantedLine { line: Line { item, quantity: Quantity(1) }, price: None };
-        let lines = Wanted::new([wanted]).expect("one line");
-        for command in [
-            Command::DefineSale { sale: SALE, terms: SaleTerms::default() },
-            Command::DefineItem { sale: SALE, item, terms },
-            Command::OpenSale { sale: SALE },
-            Command::Hold { intent, lines, ttl: Some(crate::model::sale::HOLD_TTL_MIN) },
-        ] {
-            desk.receive(|out| encode_command(out, 2, &command));
-        }
-        desk.poll();
-        // One frame is in flight, and one more record waits behind it, of the same time.
-        desk.receive_command(SaleId(2));
-        desk.service.handle_time(TimeMs(10_000), SECOND);
-        desk.service.handle_turn();
-        assert!(!desk.service.is_busy());
-        assert!(desk.service.sleep().is_some_and(|sleep| sleep > Duration::ZERO), "no spinning");
-        desk.written();
-        desk.poll();
-        assert_eq!(desk.service.sleep(), Some(Duration::ZERO), "now it can expire");
-        desk.service.handle_turn();
-        desk.written();
-        assert!(desk.service.poll_write().is_some(), "and does");
-    }
-
-    #[test]
-    fn a_peer_that_does_not_read_leaves_the_shard_asleep() {
-        let mut desk = Desk::new();
-        desk.receive_queries(50_000, STATS);
-        desk.poll();
-        desk.service.handle_turn();
-        assert!(!desk.service.stalled.is_empty(), "it has more to say than it may");
-        assert!(!desk.service.is_busy(), "and has to read first");
-        let mut answers = desk.sent().len();
-        while answers < 50_000 {
-            desk.poll();
-            desk.service.handle_turn();
-            answers += desk.sent().len();
-        }
-        assert!(desk.service.stalled.is_empty());
-    }
-
-    #[test]
-    fn requests_do_not_excuse_a_peer_that_takes_no_answers() {
-        let mut desk = Desk::new();
-        desk.receive_queries(1, STATS);
-        desk.poll();
-        for second in 2..=11 {
-            desk.service.handle_turn();
-            assert_eq!(desk.service.poll_close(), None, "it has 10 seconds");
-            desk.service.handle_time(TimeMs(1), second * SECOND);
-            desk.receive_queries(1, STATS);
-        }
-        desk.service.handle_turn();
-        assert_eq!(desk.service.poll_close(), Some(desk.slot));
-    }
-
-    #[test]
     fn large_answers_that_wait_for_the_disk_are_bounded() {
         let mut desk = Desk::new();
         desk.receive_command(SALE);
@@ -836,93 +526,5 @@ mod tests {
         let parked = desk.service.log.parked_bytes();
         assert!(parked <= super::super::commit::PARKED_BYTES_MAX + answer_bytes, "{parked}");
         assert!(parked > 0);
-    }
-
-    #[test]
-    fn every_answer_is_counted_once_and_timed_from_its_arrival() {
-        let mut desk = Desk::new();
-        let metrics = Arc::clone(desk.service.metrics());
-        desk.receive_command(SALE);
-        desk.poll();
-        desk.service.handle_turn_end(SECOND);
-        desk.receive_queries(3, STATS);
-        desk.poll();
-        desk.service.handle_time(TimeMs(1), SECOND + SLOW);
-        desk.receive_queries(2, STATS);
-        desk.service.handle_turn_end(SECOND + SLOW);
-        assert_eq!((metrics.parked.value(), metrics.answers.values().count), (6, 0));
-        assert_eq!((metrics.appended_lsn.value(), metrics.durable_lsn.value()), (1, 0));
-        desk.service.handle_time(TimeMs(1), SECOND + SLOW + SLOW);
-        desk.written();
-        desk.poll();
-        desk.service.handle_turn_end(SECOND + SLOW + SLOW);
-        assert_eq!((metrics.parked.value(), metrics.durable_lsn.value()), (0, 1));
-        let answers = metrics.answers.values();
-        assert_eq!((answers.count, answers.sum), (6, 4 * 10_000 + 2 * 5_000));
-        let writes = metrics.log_writes.values();
-        assert_eq!((writes.count, writes.sum), (1, 10_000), "until the disk had it");
-        assert_eq!(metrics.batch_records.values().sum, 1);
-        // An answer of exactly the threshold is not slow.
-        assert_eq!(metrics.slow.value(), 4);
-        let told: Vec<_> = std::iter::from_fn(|| desk.service.poll_slow()).collect();
-        assert_eq!(told.len(), 4);
-        assert_eq!(told[0].operation, Operation::DefineSale);
-        assert_eq!((told[3].operation, told[3].took), (Operation::Stats, 2 * SLOW));
-        // Nothing to wait for: the answer leaves in the turn.
-        desk.sent();
-        desk.receive_queries(1, STATS);
-        desk.poll();
-        desk.service.handle_turn_end(SECOND + SLOW + SLOW);
-        assert_eq!(metrics.answers.values().count, 7);
-        let counted: Vec<_> =
-            metrics.requests.counted().filter(|row| row.3 > 0).map(|row| (row.1, row.3)).collect();
-        assert_eq!(counted, [(Operation::DefineSale, 1), (Operation::Stats, 6)]);
-    }
-
-    #[test]
-    fn each_end_of_a_connection_is_counted_with_its_reason() {
-        let mut desk = Desk::new();
-        let metrics = Arc::clone(desk.service.metrics());
-        let closed = |reason: CloseReason| metrics.closed[reason as usize].value();
-        let end = |desk: &mut Desk| {
-            while let Some((slot, buffer)) = desk.service.poll_send() {
-                desk.service.handle_sent(slot, buffer, true);
-            }
-            let slot = desk.service.poll_close().unwrap_or_else(|| {
-                // Where it was told of its fault, the peer goes first.
-                desk.service.handle_end(desk.slot);
-                desk.service.poll_close().expect("it is over")
-            });
-            desk.service.handle_closed(slot);
-            desk.slot = desk.service.handle_open(Wire::Binary).expect("there is room").slot;
-        };
-        desk.service.handle_end(desk.slot);
-        end(&mut desk);
-        assert_eq!(closed(CloseReason::Peer), 1);
-        desk.receive_queries(1, STATS);
-        end(&mut desk);
-        assert_eq!(closed(CloseReason::Fault), 1);
-        assert_eq!(metrics.faults[Protocol::Binary as usize].value(), 1);
-        desk.service.handle_time(TimeMs(1), 1_000 * SECOND);
-        desk.service.handle_turn();
-        end(&mut desk);
-        assert_eq!(closed(CloseReason::Idle), 1);
-        assert_eq!((metrics.accepted.value(), metrics.turned_away.value()), (4, 0));
-        while desk.service.handle_open(Wire::Binary).is_some() {}
-        assert_eq!((metrics.accepted.value(), metrics.turned_away.value()), (101 + 3, 1));
-    }
-
-    #[test]
-    fn stock_is_told_while_nothing_else_happens() {
-        let mut desk = Desk::new();
-        desk.receive_command(SALE);
-        desk.service.handle_stock(Box::new(StockTable::with_room()));
-        assert!(desk.service.is_busy(), "somebody waits");
-        while desk.service.is_busy() {
-            desk.service.handle_turn();
-        }
-        let table = desk.service.poll_stock().expect("the scan is over");
-        assert_eq!(table.sales.iter().map(|sale| sale.sale).collect::<Vec<_>>(), [SALE]);
-        assert!(desk.service.poll_stock().is_none());
     }
 }
