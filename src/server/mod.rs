@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `service`, `request` (binary), `http`, `turn` and `ending` are one state machine without I/O;
-//! `shard` is its driver; `start` opens the data directory, recovers the logs and starts the threads.
+//! `shard` is its driver; `start` opens the data directory, recovers the logs and starts the
+//! threads.
 
 mod asks;
 pub mod calibrate;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::super::exit::ExitCode;
 use super::super::moment::Moment;
-use super::super::wal::beside::{REST, beginning, replaced};
+use super::super::wal::beside::{ATTEMPTS, REST, beginning, replaced};
 use super::super::wal::grounds::{Grounds, Snapshot};
 use super::super::wal::logs::{Logs, ShardLog, refused};
 use super::super::{Failed, print, wal};
@@ -27,9 +27,6 @@ use crate::wal::{
     Bounded, FileStorage, Identity, LogStart, LogStorage, Recovered, SegmentIndex, recover_from,
     segment_path,
 };
-
-/// How often a shard is begun anew because the server retired a segment meanwhile.
-const ATTEMPTS: u32 = 5;
 
 const STILL_VALID: &str = "what an earlier run has left there is still valid; free some space or \
                            name another --to, and run this again";

@@ -17,7 +17,7 @@ use crate::wal::snapshot::snapshots;
 use crate::wal::{Entry, FileStorage, LogStorage, SegmentIndex};
 
 /// How often a log is read, at most. Between two that fail the server makes a whole snapshot.
-const ATTEMPTS: u32 = 5;
+pub(in crate::cli) const ATTEMPTS: u32 = 5;
 
 /// How long the server is given, after a reading that failed, to retire all that it is about to.
 pub(in crate::cli) const REST: Duration = Duration::from_millis(200);
