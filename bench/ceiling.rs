@@ -4,7 +4,8 @@
 //! no tables. What arrives is appended to a zero-filled file in group commits (one write in
 //! flight, one batch filling, `O_DIRECT | O_DSYNC`), and echoed once it is durable; or at once,
 //! with `--no-log`. As fast as echoes come back, or at a fixed rate (`--rate`) with latencies from
-//! the intended send times: what a server's own percentiles are to be held against.
+//! the intended send times: what a server's own percentiles are to be held against. Or for a
+//! generator from outside (`--serve`), whose own limit it then shows.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -61,6 +62,9 @@ pub struct Options {
     /// Open loop: messages a second, whatever the echoes do.
     #[arg(long, value_name = "R", conflicts_with = "pipeline")]
     rate: Option<NonZeroU32>,
+    /// Only echo, at this address, for a generator from outside.
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["connections", "pipeline", "rate"])]
+    serve: Option<SocketAddr>,
     /// Seconds to measure.
     #[arg(long, value_name = "S", default_value = "5")]
     duration: u64,
@@ -106,14 +110,21 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     let path = options.dir.join(format!("boxoffice-ceiling-{}.tmp", std::process::id()));
     let log = if options.no_log { None } else { Some(Log::create(&path)?) };
-    let listeners =
-        net::listen("127.0.0.1:0".parse().expect("an address"), 1).map_err(Failure::from_error)?;
+    let address = options.serve.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let listeners = net::listen(address, 1).map_err(Failure::from_error)?;
     let stop = Arc::new(AtomicBool::new(false));
     let echo = thread::spawn({
         let stop = Arc::clone(&stop);
         move || Echo::new(echo_cpu, listeners.sockets, log)?.run(&stop)
     });
-    let counted = Client::new(options, client_cpu, listeners.address).and_then(Client::run);
+    let counted = match options.serve {
+        None => Client::new(options, client_cpu, listeners.address).and_then(Client::run).map(Some),
+        Some(address) => {
+            println!("echoes at {address} for {} s", options.duration);
+            thread::sleep(Duration::from_secs(options.duration));
+            Ok(None)
+        }
+    };
     stop.store(true, Ordering::Relaxed);
     let echoed = echo.join().expect("the echo ends");
     if !options.no_log {
@@ -121,7 +132,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let _ = fs::remove_file(&path);
     }
     echoed.map_err(Failure::from_error)?;
-    let counted = counted.map_err(Failure::from_error)?;
+    let Some(counted) = counted.map_err(Failure::from_error)? else { return Ok(()) };
     let kind = if options.no_log { "echo" } else { "durable echo" };
     let connections = options.connections;
     let rate = counted.messages as f64 / options.duration as f64;

@@ -71,8 +71,37 @@ macro_rules! refusal_codes {
         pub const fn title(code: RefusalCode) -> &'static str {
             match code { $(RefusalCode::$variant => $title),* }
         }
+
+        /// The members that every problem of this code begins with, as JSON; the object stays
+        /// open.
+        #[must_use]
+        pub const fn problem(code: RefusalCode) -> &'static str {
+            match code {
+                $(RefusalCode::$variant => members!("refusal", $name, $title, $status)),*
+            }
+        }
     };
 }
+
+/// The members that every `application/problem+json` begins with, as one literal.
+macro_rules! members {
+    ($kind:literal, $name:literal, $title:literal, $status:literal) => {
+        concat!(
+            r#"{"type":"urn:boxoffice:"#,
+            $kind,
+            ":",
+            $name,
+            r#"","title":""#,
+            $title,
+            r#"","status":"#,
+            $status,
+            r#","code":""#,
+            $name,
+            "\"",
+        )
+    };
+}
+pub(super) use members;
 
 // Codes below 0x100 say what became of the request, those from 0x100 on who asks and how,
 // those from 0x200 on that the server cannot take it now.

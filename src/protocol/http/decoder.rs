@@ -93,10 +93,10 @@ impl Decoder {
         let mut parsed = None;
         if let Phase::Head { scanned } = &mut self.phase {
             self.body = Vec::new();
-            let Some(end) = head::find_end(input, start, scanned)? else {
+            let Some(head) = head::read(input, start, scanned)? else {
                 return Ok(Decoded::Incomplete { wants_continue: false });
             };
-            let head = head::parse(&input[start..end])?;
+            let end = start + head.len;
             self.phase = phase_behind(end as u32, head.framing, self.body_bytes_max)?;
             self.owes_continue = head.expects_continue;
             parsed = Some(head.request);

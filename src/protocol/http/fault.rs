@@ -1,6 +1,7 @@
 //! What is wrong with a request that is not understood, and the status that says so.
 
 use super::request::Method;
+use crate::protocol::codes::members;
 
 /// The methods that a place takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,15 @@ macro_rules! faults {
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant { .. } => $title),* }
+            }
+
+            /// The members that every problem of this kind begins with, as JSON; the object
+            /// stays open.
+            #[must_use]
+            pub(super) const fn problem(self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => members!("fault", $code, $title, $status)),*
+                }
             }
 
             /// Whether nobody knows where the next request begins, so that the connection has to

@@ -1,10 +1,9 @@
 //! The head of a request: its line and its headers, and what they say about the body.
 
-use std::mem::MaybeUninit;
-
 use memchr::memchr;
 
 use super::fault::HttpFault;
+use super::lines::{Header, Lines, is_token};
 use super::request::{Method, Request, Version};
 use super::target::{Target, is_authority};
 
@@ -31,6 +30,8 @@ pub(super) enum Framing {
 
 /// A head, taken apart.
 pub(super) struct Head<'a> {
+    /// How many bytes it is, with the empty line.
+    pub len: usize,
     /// The request, yet without its body.
     pub request: Request<'a>,
     /// How its end is known.
@@ -44,13 +45,29 @@ pub(super) fn skipped(input: &[u8]) -> usize {
     if input.starts_with(b"\r\n") { 2 } else { 0 }
 }
 
-/// Where the head that begins at `start` ends: behind its empty line. `scanned` says how far it
-/// was looked for before, and then, how far now.
-pub(super) fn find_end(
-    input: &[u8],
+/// Reads the head that begins at `start`, once it is whole. `scanned` says how far its end was
+/// looked for before, and then, how far now.
+pub(super) fn read<'a>(
+    input: &'a [u8],
     start: usize,
     scanned: &mut u32,
-) -> Result<Option<usize>, HttpFault> {
+) -> Result<Option<Head<'a>>, HttpFault> {
+    let limit = input.len().min(start + HEAD_BYTES_MAX);
+    // Most heads come whole and right, and are read without a look for their end. For one that is
+    // not, whatever is wrong with it, the end comes first: it may only be yet to come.
+    if *scanned == 0
+        && let Ok(head) = parse(&input[start..limit])
+    {
+        return Ok(Some(head));
+    }
+    match find_end(input, start, scanned)? {
+        Some(end) => parse(&input[start..end]).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Where the head that begins at `start` ends: behind its empty line.
+fn find_end(input: &[u8], start: usize, scanned: &mut u32) -> Result<Option<usize>, HttpFault> {
     // What does not begin like a method is another protocol, and not worth waiting for.
     if input.get(start).is_some_and(|byte| !byte.is_ascii_graphic()) && input != b"\r" {
         return Err(HttpFault::Syntax);
@@ -76,31 +93,23 @@ pub(super) fn find_end(
     Err(if is_line { HttpFault::HeadTooLarge } else { HttpFault::TargetTooLong })
 }
 
-/// Takes a whole head apart.
-pub(super) fn parse(head: &[u8]) -> Result<Head<'_>, HttpFault> {
-    let mut places = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(head, &mut places) {
-        Ok(httparse::Status::Complete(len)) if len == head.len() => {}
-        Ok(_) => return Err(HttpFault::Syntax),
-        Err(error) => return Err(fault_of(error, head)),
-    }
-    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
-    else {
-        return Err(HttpFault::Syntax);
-    };
-    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+/// Takes the head apart that `input` begins with.
+pub(super) fn parse(input: &[u8]) -> Result<Head<'_>, HttpFault> {
+    let mut lines = Lines::of(input);
+    let line = lines.request_line()?;
+    let behind_line = lines.rest();
     let mut fields = Fields::default();
-    for header in &*parsed.headers {
-        fields.take(header.name, header.value.trim_ascii())?;
+    while let Some(header) = lines.header()? {
+        fields.take(&header)?;
     }
-    let method = method_of(method);
-    let target = Target::parse(target, method)?;
+    let version = line.version;
+    let method = method_of(line.method)?;
+    let target = Target::parse(line.target, method)?;
     let framing = fields.framing(version)?;
     let expects_continue = fields.expects_continue(version)?;
     fields.check_host(version)?;
-    let line_end = memchr(b'\n', head).map_or(head.len(), |at| at + 1);
     Ok(Head {
+        len: input.len() - lines.rest().len(),
         request: Request {
             method,
             version,
@@ -115,45 +124,24 @@ pub(super) fn parse(head: &[u8]) -> Result<Head<'_>, HttpFault> {
             content_encoding: fields.content_encoding,
             origin: fields.origin,
             requested_method: fields.requested_method,
-            header_lines: &head[line_end..],
+            header_lines: &behind_line[..behind_line.len() - lines.rest().len()],
         },
         framing,
         expects_continue,
     })
 }
 
-fn method_of(name: &str) -> Method {
-    match name {
-        "GET" => Method::Get,
-        "HEAD" => Method::Head,
-        "POST" => Method::Post,
-        "OPTIONS" => Method::Options,
-        "PUT" => Method::Put,
-        "DELETE" | "PATCH" | "CONNECT" | "TRACE" | "QUERY" => Method::Foreign,
-        _ => Method::Unknown,
-    }
-}
-
-#[cold]
-fn fault_of(error: httparse::Error, head: &[u8]) -> HttpFault {
-    match error {
-        httparse::Error::TooManyHeaders => HttpFault::HeadTooLarge,
-        httparse::Error::Version if is_other_version(head) => HttpFault::Version,
-        _ => HttpFault::Syntax,
-    }
-}
-
-/// Whether the request line ends in a well-formed version that is not ours.
-fn is_other_version(head: &[u8]) -> bool {
-    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    match line.last_chunk::<9>() {
-        // One that is ours stands behind something else that the parser took for a version.
-        Some(b" HTTP/1.0" | b" HTTP/1.1") => false,
-        Some([b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]) => {
-            major.is_ascii_digit() && minor.is_ascii_digit()
-        }
-        _ => false,
-    }
+fn method_of(name: &[u8]) -> Result<Method, HttpFault> {
+    Ok(match name {
+        b"GET" => Method::Get,
+        b"HEAD" => Method::Head,
+        b"POST" => Method::Post,
+        b"OPTIONS" => Method::Options,
+        b"PUT" => Method::Put,
+        b"DELETE" | b"PATCH" | b"CONNECT" | b"TRACE" | b"QUERY" => Method::Foreign,
+        _ if is_token(name) => Method::Unknown,
+        _ => return Err(HttpFault::Syntax),
+    })
 }
 
 /// The headers that matter, gathered one by one.
@@ -174,28 +162,37 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, name: &str, value: &'a [u8]) -> Result<(), HttpFault> {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+    fn take(&mut self, header: &Header<'a>) -> Result<(), HttpFault> {
+        let Header { name, value } = *header;
         let (place, fault) = match name.len() {
-            4 if is("host") => (&mut self.host, HttpFault::Host),
-            6 if is("expect") => (&mut self.expect, HttpFault::RepeatedHeader),
-            6 if is("origin") => (&mut self.origin, HttpFault::RepeatedHeader),
-            10 if is("connection") => {
+            4 if is(name, b"host") => (&mut self.host, HttpFault::Host),
+            6 if is(name, b"expect") => (&mut self.expect, HttpFault::RepeatedHeader),
+            6 if is(name, b"origin") => (&mut self.origin, HttpFault::RepeatedHeader),
+            10 if is(name, b"connection") => {
                 self.take_connection(value);
                 return Ok(());
             }
-            12 if is("content-type") => (&mut self.content_type, HttpFault::RepeatedHeader),
-            13 if is("authorization") => (&mut self.authorization, HttpFault::RepeatedHeader),
-            14 if is("content-length") => (&mut self.content_length, HttpFault::ContentLength),
-            15 if is("idempotency-key") => (&mut self.idempotency_key, HttpFault::RepeatedHeader),
-            16 if is("content-encoding") => (&mut self.content_encoding, HttpFault::RepeatedHeader),
-            17 if is("transfer-encoding") => {
+            12 if is(name, b"content-type") => (&mut self.content_type, HttpFault::RepeatedHeader),
+            13 if is(name, b"authorization") => {
+                (&mut self.authorization, HttpFault::RepeatedHeader)
+            }
+            14 if is(name, b"content-length") => {
+                (&mut self.content_length, HttpFault::ContentLength)
+            }
+            15 if is(name, b"idempotency-key") => {
+                (&mut self.idempotency_key, HttpFault::RepeatedHeader)
+            }
+            16 if is(name, b"content-encoding") => {
+                (&mut self.content_encoding, HttpFault::RepeatedHeader)
+            }
+            17 if is(name, b"transfer-encoding") => {
                 (&mut self.transfer_encoding, HttpFault::TransferEncoding)
             }
-            29 if is("access-control-request-method") => {
+            29 if is(name, b"access-control-request-method") => {
                 (&mut self.requested_method, HttpFault::RepeatedHeader)
             }
-            _ => return Ok(()),
+            _ if is_token(name) => return Ok(()),
+            _ => return Err(HttpFault::Syntax),
         };
         if place.replace(value).is_some() { Err(fault) } else { Ok(()) }
     }
@@ -259,4 +256,11 @@ fn decimal(text: &[u8]) -> Result<u64, HttpFault> {
             .then(|| length.saturating_mul(10).saturating_add(u64::from(digit)))
             .ok_or(HttpFault::ContentLength)
     })
+}
+
+/// Whether a header's name, a token, is this one, which is given in lower case. A token has no
+/// other byte that bit makes a letter or a hyphen.
+fn is<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
+    let Ok(name) = <&[u8; N]>::try_from(name) else { return false };
+    name.iter().zip(known).fold(0, |differs, (byte, known)| differs | (byte | 0x20) ^ known) == 0
 }

@@ -53,6 +53,7 @@ mod document;
 mod fault;
 mod head;
 mod json;
+mod lines;
 mod order_body;
 mod problem;
 mod reply;

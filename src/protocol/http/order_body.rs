@@ -3,8 +3,9 @@
 //! It takes a part of the language that [`body`](super::body) takes, and means the same by it: an
 //! object of the known fields, each at most once and in any order, with plain texts and plain
 //! whole numbers, and white space wherever JSON has it. For everything else it says nothing: an
-//! escape, a character beyond ASCII, a number with a sign or a fraction, an unknown or repeated
-//! field, a mistake. Such a body is read by the general reader, whose refusals name the field.
+//! escape, a character beyond ASCII, a number with a sign or a fraction or of twenty digits, an
+//! unknown or repeated field, a mistake. Such a body is read by the general reader, whose refusals
+//! name the field.
 
 use std::borrow::Cow;
 
@@ -29,13 +30,20 @@ impl<'a> Reader<'a> {
     fn order(&mut self) -> Option<OrdersBody<'a>> {
         let (mut account, mut action, mut lines) = (None, None, None);
         let (mut ttl_ms, mut payment_ref) = (None, None);
-        self.object(|reader, field| match field {
-            b"account" => once(&mut account, reader.text()?),
-            b"action" => once(&mut action, reader.action()?),
-            b"lines" => once(&mut lines, reader.lines()?),
-            b"ttl_ms" => once(&mut ttl_ms, reader.short_number()?),
-            b"payment_ref" => once(&mut payment_ref, reader.text()?),
-            _ => None,
+        self.object(|reader| {
+            if reader.takes(b"\"account\"") {
+                once(&mut account, reader.text()?)
+            } else if reader.takes(b"\"action\"") {
+                once(&mut action, reader.action()?)
+            } else if reader.takes(b"\"lines\"") {
+                once(&mut lines, reader.lines()?)
+            } else if reader.takes(b"\"ttl_ms\"") {
+                once(&mut ttl_ms, reader.short_number()?)
+            } else if reader.takes(b"\"payment_ref\"") {
+                once(&mut payment_ref, reader.text()?)
+            } else {
+                None
+            }
         })?;
         let text = |text: &'a str| Text(Cow::Borrowed(text));
         Some(OrdersBody {
@@ -48,11 +56,14 @@ impl<'a> Reader<'a> {
     }
 
     fn action(&mut self) -> Option<Action> {
-        match self.ascii()? {
-            b"buy" => Some(Action::Buy),
-            b"hold" => Some(Action::Hold),
-            _ => None,
-        }
+        self.skip_space();
+        let (rest, action) = match self.rest {
+            [b'"', b'b', b'u', b'y', b'"', rest @ ..] => (rest, Action::Buy),
+            [b'"', b'h', b'o', b'l', b'd', b'"', rest @ ..] => (rest, Action::Hold),
+            _ => return None,
+        };
+        self.rest = rest;
+        Some(action)
     }
 
     fn lines(&mut self) -> Option<Few<WantedBody>> {
@@ -74,29 +85,45 @@ impl<'a> Reader<'a> {
 
     fn line(&mut self) -> Option<WantedBody> {
         let (mut item, mut quantity, mut price) = (None, None, None);
-        self.object(|reader, field| match field {
-            b"item" => once(&mut item, reader.short_number()?),
-            b"quantity" => once(&mut quantity, reader.short_number()?),
-            b"price" => once(&mut price, reader.number()?),
-            _ => None,
+        self.object(|reader| {
+            if reader.takes(b"\"item\"") {
+                once(&mut item, reader.short_number()?)
+            } else if reader.takes(b"\"quantity\"") {
+                once(&mut quantity, reader.short_number()?)
+            } else if reader.takes(b"\"price\"") {
+                once(&mut price, reader.number()?)
+            } else {
+                None
+            }
         })?;
         Some(WantedBody { item: item?, quantity: quantity?, price })
     }
 
-    /// Reads an object that has fields; `value` reads what belongs to each.
+    /// Reads an object that has fields; `field` reads each with its value.
     #[inline]
-    fn object(&mut self, mut value: impl FnMut(&mut Self, &[u8]) -> Option<()>) -> Option<()> {
+    fn object(&mut self, mut field: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.expect(b'{')?;
         loop {
-            let field = self.ascii()?;
-            self.expect(b':')?;
-            value(self, field)?;
+            self.skip_space();
+            field(self)?;
             match self.next()? {
                 b',' => {}
                 b'}' => return Some(()),
                 _ => return None,
             }
         }
+    }
+
+    /// Takes a field's name, given in its quotes, and the colon behind it, if they come next.
+    #[inline]
+    fn takes<const N: usize>(&mut self, name: &[u8; N]) -> bool {
+        let Some(rest) = self.rest.strip_prefix(name) else { return false };
+        let mut behind = Reader { rest };
+        let is_field = behind.next() == Some(b':');
+        if is_field {
+            *self = behind;
+        }
+        is_field
     }
 
     #[inline]
@@ -108,8 +135,7 @@ impl<'a> Reader<'a> {
     #[inline]
     fn ascii(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
-        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-        let end = self.rest.iter().position(|byte| !is_plain(byte))?;
+        let end = self.rest.iter().position(|&byte| !PLAIN_BYTES[usize::from(byte)])?;
         let (text, rest) = self.rest.split_at(end);
         self.rest = rest.strip_prefix(b"\"")?;
         Some(text)
@@ -124,18 +150,17 @@ impl<'a> Reader<'a> {
     #[inline]
     fn number(&mut self) -> Option<u64> {
         self.skip_space();
-        let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (mut value, mut digits) = (0_u64, 0);
+        while let Some(byte @ b'0'..=b'9') = self.rest.get(digits) {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+            digits += 1;
+        }
         let (number, rest) = self.rest.split_at(digits);
+        self.rest = rest;
+        let is_plain = matches!(number, [_] | [b'1'..=b'9', ..]) && digits <= DIGITS_MAX;
         // Nothing else may follow that would make it another number.
         let is_alone = !matches!(rest.first(), Some(b'.' | b'e' | b'E'));
-        let is_plain = matches!(number, [_] | [b'1'..=b'9', ..]);
-        if !is_alone || !is_plain {
-            return None;
-        }
-        self.rest = rest;
-        number.iter().try_fold(0_u64, |value, &digit| {
-            value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-        })
+        (is_plain && is_alone).then_some(value)
     }
 
     #[inline]
@@ -154,11 +179,27 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn skip_space(&mut self) {
-        while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.rest {
+        // One comparison tells what mostly is not there.
+        while let [..=b' ', rest @ ..] = self.rest {
+            let [b' ' | b'\t' | b'\n' | b'\r', ..] = self.rest else { return };
             self.rest = rest;
         }
     }
 }
+
+/// Digits of a number that cannot be past `u64`.
+const DIGITS_MAX: usize = 19;
+
+/// The bytes of a text that stand for themselves: ASCII that can be seen, and the space.
+const PLAIN_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        table[byte as usize] = !matches!(byte, b'"' | b'\\');
+        byte += 1;
+    }
+    table
+};
 
 /// Keeps a field's value, unless the field was there before.
 #[inline]
@@ -176,7 +217,7 @@ mod tests {
             "ttl_ms":5}"#,
         "{ \"action\" : \"buy\" ,\n\t\"lines\" : \
             [ { \"quantity\" : 4294967295 , \"item\" : 10 } ] }\r\n",
-        r#"{"payment_ref":"p","lines":[{"price":18446744073709551615,"item":0,"quantity":1}],
+        r#"{"payment_ref":"p","lines":[{"price":9999999999999999999,"item":0,"quantity":1}],
             "action":"buy"}"#,
         r#"{"action":"buy","lines":[{"item":1,"quantity":2},{"item":3,"quantity":4}],
             "account":""}"#,
@@ -185,7 +226,7 @@ mod tests {
     ];
 
     /// What is put into bodies, so that nearly valid ones come up often.
-    const PIECES: [&str; 30] = [
+    const PIECES: [&str; 32] = [
         "{",
         "}",
         "[",
@@ -203,6 +244,8 @@ mod tests {
         "1.0",
         "1e2",
         "9",
+        "9999999999999999999",
+        "18446744073709551615",
         "99999999999999999999",
         " ",
         "\n",

@@ -7,7 +7,7 @@ use super::json::{put_field, put_text};
 use super::reply::{Reply, Site};
 use super::response::{put_allow, put_retry_after, respond};
 use crate::model::{Field, Refusal, RefusalCode, TimeMs};
-use crate::protocol::codes::{WireCode, http_status, rule, title};
+use crate::protocol::codes::{WireCode, http_status, problem, rule};
 
 /// When to ask again a server whose disk is full. Somebody has to make room first.
 const DISK_FULL_RETRY_S: u64 = 5;
@@ -54,7 +54,7 @@ pub fn encode_http_refusal(out: &mut Vec<u8>, site: &Site, reply: &Reply, refusa
         HttpRefusal::Field { field, detail } => {
             let code = RefusalCode::BadRequest;
             respond(out, site, reply, http_status(code), put_type, |out| {
-                put_head(out, "refusal", code.name(), title(code), http_status(code));
+                out.extend_from_slice(problem(code).as_bytes());
                 put_named(out, "field", field);
                 put_named(out, "detail", detail);
                 out.push(b'}');
@@ -104,7 +104,7 @@ fn encode_challenging(
         }
     };
     respond(out, site, reply, http_status(code), put_headers, |out| {
-        put_head(out, "refusal", code.name(), title(code), http_status(code));
+        out.extend_from_slice(problem(code).as_bytes());
         match refusal {
             Refusal::NotOpen { opens_at: Some(opens_at) } => {
                 put_field(out, ",\"opens_at_ms\":", opens_at.0);
@@ -135,7 +135,7 @@ pub fn encode_fault(out: &mut Vec<u8>, site: &Site, reply: &Reply, fault: HttpFa
         }
     };
     respond(out, site, &reply, fault.status(), put_headers, |out| {
-        put_head(out, "fault", fault.code(), fault.title(), fault.status());
+        out.extend_from_slice(fault.problem().as_bytes());
         out.push(b'}');
     });
 }
@@ -155,20 +155,6 @@ fn put_challenge(out: &mut Vec<u8>, error: Option<&str>) {
         out.push(b'"');
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// The members that every problem begins with; the object stays open.
-#[inline]
-fn put_head(out: &mut Vec<u8>, kind: &str, code: &str, title: &str, status: u16) {
-    for part in
-        ["{\"type\":\"urn:boxoffice:", kind, ":", code, "\",\"title\":\"", title, "\",\"status\":"]
-    {
-        out.extend_from_slice(part.as_bytes());
-    }
-    put_field(out, "", status);
-    out.extend_from_slice(b",\"code\":\"");
-    out.extend_from_slice(code.as_bytes());
-    out.push(b'"');
 }
 
 fn put_named(out: &mut Vec<u8>, name: &str, text: &str) {
@@ -200,6 +186,7 @@ mod tests {
     use super::super::{Cors, DateText, Methods};
     use super::*;
     use crate::model::OrderState;
+    use crate::protocol::codes::title;
 
     fn site() -> Site {
         Site { date: DateText::new(TimeMs(10_500)), cors: Cors::default() }

@@ -1,6 +1,7 @@
 //! The target of a request, and the percent-encoding of its parts.
 
 use arrayvec::ArrayVec;
+use memchr::memchr;
 
 use super::fault::HttpFault;
 use super::head::TARGET_BYTES_MAX;
@@ -16,13 +17,13 @@ impl<'a> Target<'a> {
     /// Takes a path (origin form), a whole URI (absolute form, its scheme and authority are left
     /// out: this server has one site), or the `*` of `OPTIONS`. The form of `CONNECT`, a bare
     /// authority, is refused.
-    pub fn parse(target: &'a str, method: Method) -> Result<Self, HttpFault> {
+    pub fn parse(target: &'a [u8], method: Method) -> Result<Self, HttpFault> {
         if target.len() > TARGET_BYTES_MAX {
             return Err(HttpFault::TargetTooLong);
         }
-        if !is_escaped_uri(target.as_bytes()) {
+        let Some(target) = str::from_utf8(target).ok().filter(|_| is_escaped_uri(target)) else {
             return Err(HttpFault::Target);
-        }
+        };
         if target == "*" {
             let is_options = method == Method::Options;
             return if is_options { Ok(Self::split(target)) } else { Err(HttpFault::Target) };
@@ -40,8 +41,8 @@ impl<'a> Target<'a> {
     }
 
     fn split(target: &'a str) -> Self {
-        match target.split_once('?') {
-            Some((path, query)) => Self { path, query: Some(query) },
+        match memchr(b'?', target.as_bytes()) {
+            Some(at) => Self { path: &target[..at], query: Some(&target[at + 1..]) },
             None => Self { path: target, query: None },
         }
     }
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     fn parse(target: &str) -> Result<(&str, Option<&str>), HttpFault> {
-        Target::parse(target, Method::Get).map(|target| (target.path, target.query))
+        Target::parse(target.as_bytes(), Method::Get).map(|target| (target.path, target.query))
     }
 
     #[test]
@@ -144,7 +145,7 @@ mod tests {
         assert_eq!(parse("HTTP://host:80/a?b"), Ok(("/a", Some("b"))));
         assert_eq!(parse("https://[::1]"), Ok(("/", None)));
         assert_eq!(parse("http://host?b"), Ok(("/", Some("b"))));
-        assert!(Target::parse("*", Method::Options).is_ok());
+        assert!(Target::parse(b"*", Method::Options).is_ok());
         let wrong = [
             "",
             "*",
