@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
 use super::id::{AccountId, RequestId};
@@ -38,12 +39,43 @@ fn id_from_text(text: &[u8]) -> Option<u128> {
     if !(1..=TEXT_ID_BYTES_MAX).contains(&text.len()) {
         return None;
     }
-    Some(parse_uuid(text).unwrap_or_else(|| {
-        let digest = Sha256::digest(text);
-        let (first, _) = digest.as_slice().split_first_chunk().expect("a digest has 32 bytes");
-        u128::from_be_bytes(*first)
-    }))
+    Some(parse_uuid(text).unwrap_or_else(|| digest(text)))
 }
+
+/// The first half of a text's SHA-256.
+fn digest(text: &[u8]) -> u128 {
+    if let Some(block) = only_block(text) {
+        // The general way has a block to fill and words to put back into bytes.
+        let mut state = START;
+        compress256(&mut state, &[block]);
+        return state[..4].iter().fold(0, |id, &word| id << 32 | u128::from(word));
+    }
+    let digest = Sha256::digest(text);
+    let (first, _) = digest.as_slice().split_first_chunk().expect("a digest has 32 bytes");
+    u128::from_be_bytes(*first)
+}
+
+/// The one block that a short text makes: itself, a one bit, zeros, and its length in bits.
+fn only_block(text: &[u8]) -> Option<[u8; 64]> {
+    let mut block = [0; 64];
+    let (place, length) = block.split_at_mut(56);
+    *place.get_mut(text.len())? = 0x80;
+    place[..text.len()].copy_from_slice(text);
+    length.copy_from_slice(&(8 * text.len() as u64).to_be_bytes());
+    Some(block)
+}
+
+/// The state that SHA-256 begins with (FIPS 180-4, 5.3.3).
+const START: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
 
 fn parse_uuid(text: &[u8]) -> Option<u128> {
     let text: &[u8; UUID_BYTES] = text.try_into().ok()?;
@@ -140,6 +172,16 @@ mod tests {
         }
         assert_eq!(account_from_text(b"abc"), Some(AccountId(OF_ABC)));
         assert_eq!(request_id_from_text(b"abc"), Some(RequestId(OF_ABC)));
+    }
+
+    #[test]
+    fn texts_of_every_length_stand_for_their_digests() {
+        let text: [u8; TEXT_ID_BYTES_MAX] = std::array::from_fn(|at| at as u8 ^ 0x5a);
+        for length in 1..=TEXT_ID_BYTES_MAX {
+            let digest = Sha256::digest(&text[..length]);
+            let id = u128::from_be_bytes(*digest.as_slice().first_chunk().expect("32 bytes"));
+            assert_eq!(request_id_from_text(&text[..length]), Some(RequestId(id)), "{length}");
+        }
     }
 
     #[test]

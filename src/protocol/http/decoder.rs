@@ -90,13 +90,35 @@ impl Decoder {
     /// number of times however slowly they come. After a fault the connection is over.
     pub fn decode<'a>(&'a mut self, input: &'a [u8]) -> Result<Decoded<'a>, HttpFault> {
         let start = head::skipped(input);
+        // Most requests come whole and right, with a body of known length: one look is enough.
+        // All others take the long way, also those that are wrong: what is wrong with them depends
+        // on where the head ends, which may be yet to come.
+        if let Phase::Head { scanned: 0 } = self.phase
+            && let Ok(head) = head::parse(&input[start..])
+            && let Framing::Length(length) = head.framing
+            && length <= u64::from(self.body_bytes_max)
+            && let Some(body) = input[start + head.len..].get(..length as usize)
+        {
+            let consumed = start + head.len + body.len();
+            return Ok(Decoded::Complete { consumed, request: Request { body, ..head.request } });
+        }
+        self.decode_on(input, start)
+    }
+
+    /// Goes on with the request that begins at `start` and is at any stage.
+    #[inline(never)]
+    fn decode_on<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        start: usize,
+    ) -> Result<Decoded<'a>, HttpFault> {
         let mut parsed = None;
         if let Phase::Head { scanned } = &mut self.phase {
             self.body = Vec::new();
-            let Some(head) = head::read(input, start, scanned)? else {
+            let Some(end) = head::find_end(input, start, scanned)? else {
                 return Ok(Decoded::Incomplete { wants_continue: false });
             };
-            let end = start + head.len;
+            let head = head::parse(&input[start..end])?;
             self.phase = phase_behind(end as u32, head.framing, self.body_bytes_max)?;
             self.owes_continue = head.expects_continue;
             parsed = Some(head.request);

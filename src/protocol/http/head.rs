@@ -45,29 +45,13 @@ pub(super) fn skipped(input: &[u8]) -> usize {
     if input.starts_with(b"\r\n") { 2 } else { 0 }
 }
 
-/// Reads the head that begins at `start`, once it is whole. `scanned` says how far its end was
-/// looked for before, and then, how far now.
-pub(super) fn read<'a>(
-    input: &'a [u8],
+/// Where the head that begins at `start` ends: behind its empty line. `scanned` says how far it
+/// was looked for before, and then, how far now.
+pub(super) fn find_end(
+    input: &[u8],
     start: usize,
     scanned: &mut u32,
-) -> Result<Option<Head<'a>>, HttpFault> {
-    let limit = input.len().min(start + HEAD_BYTES_MAX);
-    // Most heads come whole and right, and are read without a look for their end. For one that is
-    // not, whatever is wrong with it, the end comes first: it may only be yet to come.
-    if *scanned == 0
-        && let Ok(head) = parse(&input[start..limit])
-    {
-        return Ok(Some(head));
-    }
-    match find_end(input, start, scanned)? {
-        Some(end) => parse(&input[start..end]).map(Some),
-        None => Ok(None),
-    }
-}
-
-/// Where the head that begins at `start` ends: behind its empty line.
-fn find_end(input: &[u8], start: usize, scanned: &mut u32) -> Result<Option<usize>, HttpFault> {
+) -> Result<Option<usize>, HttpFault> {
     // What does not begin like a method is another protocol, and not worth waiting for.
     if input.get(start).is_some_and(|byte| !byte.is_ascii_graphic()) && input != b"\r" {
         return Err(HttpFault::Syntax);
@@ -94,7 +78,9 @@ fn find_end(input: &[u8], start: usize, scanned: &mut u32) -> Result<Option<usiz
 }
 
 /// Takes the head apart that `input` begins with.
+#[inline]
 pub(super) fn parse(input: &[u8]) -> Result<Head<'_>, HttpFault> {
+    let input = &input[..input.len().min(HEAD_BYTES_MAX)];
     let mut lines = Lines::of(input);
     let line = lines.request_line()?;
     let behind_line = lines.rest();

@@ -57,7 +57,9 @@ fn after_scheme(target: &str) -> Option<&str> {
 
 /// Whether these bytes are a host and perhaps a port, without a user.
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| AUTHORITY_BYTES[usize::from(byte)])
+    // Without a way out on the way: they are few, and mostly right.
+    let is_all = |all, &byte: &u8| all & AUTHORITY_BYTES[usize::from(byte)];
+    !bytes.is_empty() && bytes.iter().fold(true, is_all)
 }
 
 /// The bytes of a host and a port (RFC 3986, 3.2).
@@ -83,14 +85,15 @@ const fn letters_digits_and(marks: &[u8]) -> [bool; 256] {
 
 /// Whether these are bytes of a URI, and each `%` stands before two hexadecimal digits.
 fn is_escaped_uri(bytes: &[u8]) -> bool {
-    let mut has_escape = false;
+    let (mut has_escape, mut is_uri) = (false, true);
     for &byte in bytes {
         has_escape |= byte == b'%';
-        if !URI_BYTES[usize::from(byte)] {
-            return false;
-        }
+        is_uri &= URI_BYTES[usize::from(byte)];
     }
-    !has_escape || bytes.split(|&byte| byte == b'%').skip(1).all(|rest| escaped(rest).is_some())
+    if !has_escape {
+        return is_uri;
+    }
+    is_uri && bytes.split(|&byte| byte == b'%').skip(1).all(|rest| escaped(rest).is_some())
 }
 
 /// The byte that two hexadecimal digits at the start of `rest` stand for.
