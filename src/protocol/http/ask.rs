@@ -82,9 +82,12 @@ pub fn to_ask(
         Some(query) => Ok(Ask::Query(query)),
         None => {
             reply.creates = matches!(route, Route::Orders(_));
-            let command = command(sale, route, request, caller)?;
-            permit(&command, caller)?;
-            Ok(Ask::Command(command))
+            // Made where it is returned from, and not taken apart again: it is large to move.
+            let ask = command(sale, route, request, caller);
+            if let Ok(Ask::Command(command)) = &ask {
+                permit(command, caller)?;
+            }
+            ask
         }
     }
 }
@@ -158,14 +161,14 @@ fn command(
     route: Route,
     request: &Request<'_>,
     caller: Caller,
-) -> Result<Command, HttpRefusal> {
+) -> Result<Ask, HttpRefusal> {
     let id = idempotency_key(request)?;
     let body = json(request, matches!(route, Route::Orders(_)))?;
     let intent = |account: Option<Text<'_>>| -> Result<Intent, HttpRefusal> {
         let named = account.as_ref().map(|text| &*text.0);
         Ok(Intent { sale, account: resolve(caller, named)?, request: id })
     };
-    Ok(match route {
+    Ok(Ask::Command(match route {
         Route::Confirm(_, order) => {
             let body: ConfirmBody<'_> = read(body)?;
             Command::Confirm {
@@ -189,32 +192,35 @@ fn command(
             Command::Extend { intent: intent(body.account)?, order }
         }
         _ => {
-            let body = read_plain(body).map_or_else(|| read::<OrdersBody<'_>>(body), Ok)?;
-            order_command(intent(body.account)?, body.action, &body.lines, body.ttl_ms, {
-                body.payment_ref
-            })?
+            let body = match read_plain(body) {
+                Some(body) => body,
+                None => read(body)?,
+            };
+            let OrdersBody { account, action, lines, ttl_ms, payment_ref } = body;
+            return order(intent(account)?, action, &lines, ttl_ms, payment_ref);
         }
-    })
+    }))
 }
 
-fn order_command(
+/// A hold or a purchase.
+fn order(
     intent: Intent,
     action: Action,
     lines: &Few<WantedBody>,
     ttl_ms: Option<u32>,
     payment_ref: Option<Text<'_>>,
-) -> Result<Command, HttpRefusal> {
+) -> Result<Ask, HttpRefusal> {
     let lines = wanted(lines)?;
-    match action {
+    Ok(Ask::Command(match action {
         Action::Hold if payment_ref.is_some() => {
-            Err(HttpRefusal::field("payment_ref", "a hold is paid when it is confirmed"))
+            return Err(HttpRefusal::field("payment_ref", "a hold is paid when it is confirmed"));
         }
         Action::Buy if ttl_ms.is_some() => {
-            Err(HttpRefusal::field("ttl_ms", "a purchase does not expire"))
+            return Err(HttpRefusal::field("ttl_ms", "a purchase does not expire"));
         }
-        Action::Hold => Ok(Command::Hold { intent, lines, ttl: ttl_ms.map(DurationMs) }),
-        Action::Buy => Ok(Command::Buy { intent, lines, payment: payment(payment_ref)? }),
-    }
+        Action::Hold => Command::Hold { intent, lines, ttl: ttl_ms.map(DurationMs) },
+        Action::Buy => Command::Buy { intent, lines, payment: payment(payment_ref)? },
+    }))
 }
 
 fn idempotency_key(request: &Request<'_>) -> Result<RequestId, HttpRefusal> {

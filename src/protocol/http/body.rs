@@ -110,7 +110,7 @@ pub(super) struct LineBody {
 pub(super) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// Lines that a body holds in place: as many as a command does, and for the same reason.
-const LINES_IN_PLACE: usize = 4;
+pub(super) const LINES_IN_PLACE: usize = 4;
 
 /// An object as a `T`. What is derived alone would take a list of the fields' values as well: a
 /// second form that nobody documents, and that a field put in between would change in silence.

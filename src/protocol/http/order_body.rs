@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::body::{Action, Few, OrdersBody, Text, WantedBody};
+use super::body::{Action, Few, LINES_IN_PLACE, OrdersBody, Text, WantedBody};
 use crate::model::lines::LINES_MAX;
 
 /// The order that a body asks for; `None` leaves it to the general reader.
@@ -28,15 +28,17 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn order(&mut self) -> Option<OrdersBody<'a>> {
-        let (mut account, mut action, mut lines) = (None, None, None);
+        let (mut account, mut action) = (None, None);
         let (mut ttl_ms, mut payment_ref) = (None, None);
+        // Filled in place: it is large to move, and an empty one is none.
+        let mut lines = SmallVec::new();
         self.object(|reader| {
             if reader.takes(b"\"account\"") {
                 once(&mut account, reader.text()?)
             } else if reader.takes(b"\"action\"") {
                 once(&mut action, reader.action()?)
             } else if reader.takes(b"\"lines\"") {
-                once(&mut lines, reader.lines()?)
+                reader.lines(&mut lines)
             } else if reader.takes(b"\"ttl_ms\"") {
                 once(&mut ttl_ms, reader.short_number()?)
             } else if reader.takes(b"\"payment_ref\"") {
@@ -45,11 +47,14 @@ impl<'a> Reader<'a> {
                 None
             }
         })?;
+        if lines.is_empty() {
+            return None;
+        }
         let text = |text: &'a str| Text(Cow::Borrowed(text));
         Some(OrdersBody {
             account: account.map(text),
             action: action?,
-            lines: lines?,
+            lines: Few(lines),
             ttl_ms,
             payment_ref: payment_ref.map(text),
         })
@@ -66,8 +71,10 @@ impl<'a> Reader<'a> {
         Some(action)
     }
 
-    fn lines(&mut self) -> Option<Few<WantedBody>> {
-        let mut lines = SmallVec::new();
+    fn lines(&mut self, lines: &mut SmallVec<[WantedBody; LINES_IN_PLACE]>) -> Option<()> {
+        if !lines.is_empty() {
+            return None;
+        }
         self.expect(b'[')?;
         // An empty list is left to the general reader, as all that is refused.
         loop {
@@ -77,7 +84,7 @@ impl<'a> Reader<'a> {
             lines.push(self.line()?);
             match self.next()? {
                 b',' => {}
-                b']' => return Some(Few(lines)),
+                b']' => return Some(()),
                 _ => return None,
             }
         }

@@ -20,8 +20,8 @@ pub fn request_id(text: &[u8]) -> Option<RequestId> {
     if text.first() == Some(&b'"') {
         return request_id_from_text(&unquoted(text)?);
     }
-    str::from_utf8(text).ok()?;
-    request_id_from_text(text)
+    let is_text = text.is_ascii() || str::from_utf8(text).is_ok();
+    if is_text { request_id_from_text(text) } else { None }
 }
 
 /// What stands between quotes: visible ASCII and spaces, a backslash before a quote or itself.
