@@ -186,9 +186,11 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn skip_space(&mut self) {
-        // One comparison tells what mostly is not there.
-        while let [..=b' ', rest @ ..] = self.rest {
-            let [b' ' | b'\t' | b'\n' | b'\r', ..] = self.rest else { return };
+        // One comparison tells that there is none, as mostly there is not.
+        while let Some((&byte, rest)) = self.rest.split_first()
+            && byte <= b' '
+            && matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+        {
             self.rest = rest;
         }
     }

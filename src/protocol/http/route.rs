@@ -143,9 +143,14 @@ impl<'a> Segments<'a> {
 }
 
 /// Whether a segment is this word, however it is percent-encoded.
+#[inline]
 fn is(segment: &str, word: &str) -> bool {
-    segment == word
-        || segment.contains('%') && unescape(segment, false, &mut Unescaped::new()) == Some(word)
+    segment == word || segment.len() > word.len() && is_escaped(segment, word)
+}
+
+#[cold]
+fn is_escaped(segment: &str, word: &str) -> bool {
+    segment.contains('%') && unescape(segment, false, &mut Unescaped::new()) == Some(word)
 }
 
 /// An id of digits alone, without leading zeroes: each number has one path.
