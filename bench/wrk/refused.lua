@@ -1,9 +1,9 @@
--- Holds that stock does not allow over HTTP, sixteen in one write on each connection.
+-- Holds of what is sold out over HTTP, sixteen in one write on each connection.
 --
 --   wrk -t1 -c64 -d10s -s bench/wrk/refused.lua http://127.0.0.1:7480
 --
--- The sale is that of buy.lua: item 2 has one unit, and two are asked for. A refusal stores
--- nothing, so the same bytes may be sent again and again; wrk counts each of the sixteen answers.
+-- Of item 2 there is nothing. A refusal stores nothing, so the same bytes may be sent again and
+-- again; wrk counts each of the sixteen answers.
 
 local DEPTH = 16
 
