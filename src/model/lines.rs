@@ -72,9 +72,12 @@ impl AsLine for WantedLine {
     }
 }
 
+/// Lines that are not judged yet.
+pub type Unchecked<L> = SmallVec<[L; LINES_IN_PLACE]>;
+
 /// 1 to [`LINES_MAX`] lines of distinct items, each of at least one unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checked<L: AsLine>(SmallVec<[L; LINES_IN_PLACE]>);
+pub struct Checked<L: AsLine>(Unchecked<L>);
 
 /// The lines of an order.
 pub type Lines = Checked<Line>;
@@ -85,20 +88,17 @@ pub type Wanted = Checked<WantedLine>;
 impl<L: AsLine> Checked<L> {
     /// Takes lines that satisfy the invariants above.
     pub fn new(lines: impl IntoIterator<Item = L>) -> Result<Self, LinesError> {
-        let mut checked = SmallVec::<[L; LINES_IN_PLACE]>::new();
-        for line in lines {
-            if line.line().quantity == Quantity(0) {
-                return Err(LinesError::ZeroQuantity);
-            }
-            if checked.iter().any(|earlier| earlier.line().item == line.line().item) {
-                return Err(LinesError::RepeatedItem);
-            }
-            if checked.len() == LINES_MAX {
-                return Err(LinesError::TooMany);
-            }
-            checked.push(line);
+        let lines: Unchecked<L> = lines.into_iter().take(LINES_MAX + 1).collect();
+        check(&lines)?;
+        Ok(Self(lines))
+    }
+
+    /// Takes lines that are in their place already, or gives them back with what is wrong.
+    pub fn from_unchecked(lines: Unchecked<L>) -> Result<Self, (LinesError, Unchecked<L>)> {
+        match check(&lines) {
+            Ok(()) => Ok(Self(lines)),
+            Err(error) => Err((error, lines)),
         }
-        if checked.is_empty() { Err(LinesError::Empty) } else { Ok(Self(checked)) }
     }
 
     /// The lines in the order in which they were given.
@@ -112,6 +112,23 @@ impl<L: AsLine> Checked<L> {
     pub fn units(&self) -> u64 {
         self.0.iter().map(|line| u64::from(line.line().quantity.0)).sum()
     }
+}
+
+/// What is wrong with the first of the lines that is wrong, if one is.
+#[inline]
+fn check<L: AsLine>(lines: &[L]) -> Result<(), LinesError> {
+    for (index, line) in lines.iter().map(AsLine::line).enumerate() {
+        if line.quantity == Quantity(0) {
+            return Err(LinesError::ZeroQuantity);
+        }
+        if lines[..index].iter().any(|earlier| earlier.line().item == line.item) {
+            return Err(LinesError::RepeatedItem);
+        }
+        if index == LINES_MAX {
+            return Err(LinesError::TooMany);
+        }
+    }
+    if lines.is_empty() { Err(LinesError::Empty) } else { Ok(()) }
 }
 
 impl Wanted {

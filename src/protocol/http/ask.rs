@@ -1,7 +1,7 @@
 //! From a routed request to what the engine is asked.
 
 use super::body::{
-    AccountBody, Action, CancelBody, ConfirmBody, Few, LineBody, OrdersBody, Text, WantedBody, read,
+    AccountBody, Action, CancelBody, ConfirmBody, Few, LineBody, OrdersBody, Text, read,
 };
 use super::fault::HttpFault;
 use super::order_body::read_plain;
@@ -11,10 +11,10 @@ use super::request::{Method, Request};
 use super::request_id::{RULE, request_id};
 use super::route::Route;
 use super::target::{Unescaped, unescape};
-use crate::model::lines::PAYMENT_REF_BYTES_MAX;
+use crate::model::lines::{PAYMENT_REF_BYTES_MAX, Unchecked};
 use crate::model::{
-    AccountId, Command, DurationMs, Intent, ItemId, Line, Lines, LinesError, PaymentRef, Price,
-    Quantity, Query, Refusal, RequestId, SaleId, Scopes, Wanted, WantedLine, account_from_text,
+    AccountId, Command, DurationMs, Intent, ItemId, Line, Lines, LinesError, PaymentRef, Quantity,
+    Query, Refusal, RequestId, SaleId, Scopes, Wanted, WantedLine, account_from_text,
 };
 
 /// Who asks, as far as the caller of this layer knows.
@@ -197,7 +197,7 @@ fn command(
                 None => read(body)?,
             };
             let OrdersBody { account, action, lines, ttl_ms, payment_ref } = body;
-            return order(intent(account)?, action, &lines, ttl_ms, payment_ref);
+            return order(intent(account)?, action, lines, ttl_ms, payment_ref);
         }
     }))
 }
@@ -206,7 +206,7 @@ fn command(
 fn order(
     intent: Intent,
     action: Action,
-    lines: &Few<WantedBody>,
+    lines: Unchecked<WantedLine>,
     ttl_ms: Option<u32>,
     payment_ref: Option<Text<'_>>,
 ) -> Result<Ask, HttpRefusal> {
@@ -290,14 +290,9 @@ fn payment(reference: Option<Text<'_>>) -> Result<PaymentRef, HttpRefusal> {
     })
 }
 
-fn wanted(lines: &Few<WantedBody>) -> Result<Wanted, HttpRefusal> {
-    let wanted = lines.0.iter().map(|body| WantedLine {
-        line: line(body.item, body.quantity),
-        price: body.price.map(Price),
-    });
-    Wanted::new(wanted).map_err(|error| {
-        wrong_line(error, lines.0.iter().map(|body| line(body.item, body.quantity)))
-    })
+fn wanted(lines: Unchecked<WantedLine>) -> Result<Wanted, HttpRefusal> {
+    Wanted::from_unchecked(lines)
+        .map_err(|(error, lines)| wrong_line(error, lines.iter().map(|wanted| wanted.line)))
 }
 
 fn plain(lines: &Few<LineBody>) -> Result<Lines, HttpRefusal> {

@@ -6,10 +6,10 @@ use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use smallvec::SmallVec;
 
 use super::problem::HttpRefusal;
-use crate::model::lines::LINES_MAX;
+use crate::model::lines::{LINES_MAX, Unchecked};
+use crate::model::{ItemId, Line, Price, Quantity, WantedLine};
 
 /// `POST …/orders`
 #[derive(serde::Deserialize)]
@@ -18,7 +18,8 @@ pub(super) struct OrdersBody<'a> {
     #[serde(borrow, default, deserialize_with = "given")]
     pub account: Option<Text<'a>>,
     pub action: Action,
-    pub lines: Few<WantedBody>,
+    #[serde(deserialize_with = "wanted_lines")]
+    pub lines: Unchecked<WantedLine>,
     #[serde(default, deserialize_with = "given")]
     pub ttl_ms: Option<u32>,
     #[serde(borrow, default, deserialize_with = "given")]
@@ -59,11 +60,18 @@ impl Visitor<'_> for ActionVisitor {
 /// One line that is wanted.
 #[derive(Clone, Copy, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WantedBody {
-    pub item: u32,
-    pub quantity: u32,
+struct WantedBody {
+    item: u32,
+    quantity: u32,
     #[serde(default, deserialize_with = "given")]
-    pub price: Option<u64>,
+    price: Option<u64>,
+}
+
+impl From<WantedBody> for WantedLine {
+    fn from(body: WantedBody) -> Self {
+        let line = Line { item: ItemId(body.item), quantity: Quantity(body.quantity) };
+        Self { line, price: body.price.map(Price) }
+    }
 }
 
 /// `POST …/confirm`
@@ -109,9 +117,6 @@ pub(super) struct LineBody {
 #[serde(transparent)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-/// Lines that a body holds in place: as many as a command does, and for the same reason.
-pub(super) const LINES_IN_PLACE: usize = 4;
-
 /// An object as a `T`. What is derived alone would take a list of the fields' values as well: a
 /// second form that nobody documents, and that a field put in between would change in silence.
 pub struct Object<T>(pub T);
@@ -139,7 +144,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 }
 
 /// Up to [`LINES_MAX`] objects.
-pub(super) struct Few<T>(pub SmallVec<[T; LINES_IN_PLACE]>);
+pub(super) struct Few<T>(pub Unchecked<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -157,7 +162,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FewVisitor<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Few<T>, A::Error> {
-        let mut few = SmallVec::new();
+        let mut few = Unchecked::new();
         while let Some(Object(element)) = list.next_element()? {
             if few.len() == LINES_MAX {
                 return Err(A::Error::custom(format_args!("at most {LINES_MAX} are possible")));
@@ -166,6 +171,12 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FewVisitor<T> {
         }
         Ok(Few(few))
     }
+}
+
+/// The lines of an order that is to be.
+fn wanted_lines<'de, D: Deserializer<'de>>(from: D) -> Result<Unchecked<WantedLine>, D::Error> {
+    let Few(bodies) = Few::<WantedBody>::deserialize(from)?;
+    Ok(bodies.into_iter().map(WantedLine::from).collect())
 }
 
 /// A field that may be left out, but not be `null`.

@@ -9,10 +9,9 @@
 
 use std::borrow::Cow;
 
-use smallvec::SmallVec;
-
-use super::body::{Action, Few, LINES_IN_PLACE, OrdersBody, Text, WantedBody};
-use crate::model::lines::LINES_MAX;
+use super::body::{Action, OrdersBody, Text};
+use crate::model::lines::{LINES_MAX, Unchecked};
+use crate::model::{ItemId, Line, Price, Quantity, WantedLine};
 
 /// The order that a body asks for; `None` leaves it to the general reader.
 pub(super) fn read_plain(body: &[u8]) -> Option<OrdersBody<'_>> {
@@ -31,7 +30,7 @@ impl<'a> Reader<'a> {
         let (mut account, mut action) = (None, None);
         let (mut ttl_ms, mut payment_ref) = (None, None);
         // Filled in place: it is large to move, and an empty one is none.
-        let mut lines = SmallVec::new();
+        let mut lines = Unchecked::new();
         self.object(|reader| {
             if reader.takes(b"\"account\"") {
                 once(&mut account, reader.text()?)
@@ -54,7 +53,7 @@ impl<'a> Reader<'a> {
         Some(OrdersBody {
             account: account.map(text),
             action: action?,
-            lines: Few(lines),
+            lines,
             ttl_ms,
             payment_ref: payment_ref.map(text),
         })
@@ -71,7 +70,7 @@ impl<'a> Reader<'a> {
         Some(action)
     }
 
-    fn lines(&mut self, lines: &mut SmallVec<[WantedBody; LINES_IN_PLACE]>) -> Option<()> {
+    fn lines(&mut self, lines: &mut Unchecked<WantedLine>) -> Option<()> {
         if !lines.is_empty() {
             return None;
         }
@@ -90,7 +89,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn line(&mut self) -> Option<WantedBody> {
+    fn line(&mut self) -> Option<WantedLine> {
         let (mut item, mut quantity, mut price) = (None, None, None);
         self.object(|reader| {
             if reader.takes(b"\"item\"") {
@@ -103,7 +102,8 @@ impl<'a> Reader<'a> {
                 None
             }
         })?;
-        Some(WantedBody { item: item?, quantity: quantity?, price })
+        let line = Line { item: ItemId(item?), quantity: Quantity(quantity?) };
+        Some(WantedLine { line, price: price.map(Price) })
     }
 
     /// Reads an object that has fields; `field` reads each with its value.
@@ -272,8 +272,7 @@ mod tests {
 
     fn shown(body: &OrdersBody<'_>) -> String {
         let text = |text: &Option<Text<'_>>| text.as_ref().map(|text| text.0.clone().into_owned());
-        let lines: Vec<_> =
-            body.lines.0.iter().map(|line| (line.item, line.quantity, line.price)).collect();
+        let lines = &body.lines;
         let action = match body.action {
             Action::Hold => "hold",
             Action::Buy => "buy",
