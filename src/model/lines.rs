@@ -88,9 +88,12 @@ pub type Wanted = Checked<WantedLine>;
 impl<L: AsLine> Checked<L> {
     /// Takes lines that satisfy the invariants above.
     pub fn new(lines: impl IntoIterator<Item = L>) -> Result<Self, LinesError> {
-        let lines: Unchecked<L> = lines.into_iter().take(LINES_MAX + 1).collect();
-        check(&lines)?;
-        Ok(Self(lines))
+        let mut checked = Unchecked::<L>::new();
+        for line in lines {
+            check_next(&checked, line)?;
+            checked.push(line);
+        }
+        if checked.is_empty() { Err(LinesError::Empty) } else { Ok(Self(checked)) }
     }
 
     /// Takes lines that are in their place already, or gives them back with what is wrong.
@@ -114,21 +117,24 @@ impl<L: AsLine> Checked<L> {
     }
 }
 
-/// What is wrong with the first of the lines that is wrong, if one is.
-#[inline]
 fn check<L: AsLine>(lines: &[L]) -> Result<(), LinesError> {
-    for (index, line) in lines.iter().map(AsLine::line).enumerate() {
-        if line.quantity == Quantity(0) {
-            return Err(LinesError::ZeroQuantity);
-        }
-        if lines[..index].iter().any(|earlier| earlier.line().item == line.item) {
-            return Err(LinesError::RepeatedItem);
-        }
-        if index == LINES_MAX {
-            return Err(LinesError::TooMany);
-        }
+    for (index, line) in lines.iter().enumerate() {
+        check_next(&lines[..index], *line)?;
     }
     if lines.is_empty() { Err(LinesError::Empty) } else { Ok(()) }
+}
+
+/// Whether a line may stand behind these.
+#[inline]
+fn check_next<L: AsLine>(earlier: &[L], line: L) -> Result<(), LinesError> {
+    let Line { item, quantity } = line.line();
+    if quantity == Quantity(0) {
+        return Err(LinesError::ZeroQuantity);
+    }
+    if earlier.iter().any(|earlier| earlier.line().item == item) {
+        return Err(LinesError::RepeatedItem);
+    }
+    if earlier.len() == LINES_MAX { Err(LinesError::TooMany) } else { Ok(()) }
 }
 
 impl Wanted {
